@@ -1,0 +1,154 @@
+"""Hyper-parameters: EasyEdit's field names for the base method, plus one `rep:` block."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .config import build, read_yaml
+from .errors import EditError
+from .pathway.training import PathwayTraining
+
+
+@dataclass
+class PathwayShape:
+    """Shape of the adapter (REP, appendix B.3); see `RepConfig`."""
+
+    rank: int = 32
+    gate_ratio: float = 0.1
+    threshold: float = 0.9
+    dropout: float = 0.1
+
+
+@dataclass
+class QueryOptions:
+    """Robustness queries made for requests that bring none.
+
+    Attributes:
+        rephrase_file: JSON {subject: [other names]}.
+        shuffle_count, long_context_count: how many; the first half of each is trained on.
+        long_context_tokens: length of a long context (paper: 512).
+    """
+
+    rephrase_file: str | None = None
+    shuffle_count: int = 10
+    long_context_count: int = 10
+    long_context_tokens: int = 512
+
+    def __post_init__(self):
+        for name in ("shuffle_count", "long_context_count"):
+            if getattr(self, name) < 0:
+                raise EditError(f"{name}: {getattr(self, name)} is negative")
+        if self.long_context_tokens < 1:
+            raise EditError(f"long_context_tokens: {self.long_context_tokens} is not positive")
+
+
+@dataclass
+class RepOptions:
+    """The `rep:` block.
+
+    Attributes:
+        base: the locate-and-edit method the pathway is put around.
+        engine: who makes the base edit: `native` (ours, fast) or `easyedit`.
+        corpus: text for statistics, long contexts and gate negatives: a file (one paragraph a line) or wikitext | wikitext2 |
+            wikipedia. Default: `mom2_dataset`.
+        statistics_tokens: tokens C is made from; default 10 × D.
+        text_tokens: tokens of ordinary text among the gate's negatives.
+        seed: of contexts, queries and training.
+    """
+
+    base: str = "ROME"
+    engine: str = "native"
+    corpus: str | None = None
+    statistics_tokens: int | None = None
+    text_tokens: int = 2048
+    seed: int = 0
+    pathway: PathwayShape = field(default_factory=PathwayShape)
+    training: PathwayTraining = field(default_factory=PathwayTraining)
+    queries: QueryOptions = field(default_factory=QueryOptions)
+
+    def __post_init__(self):
+        if self.engine not in ("native", "easyedit"):
+            raise EditError(f"engine: {self.engine!r} is neither native nor easyedit")
+
+
+@dataclass(eq=False)
+class REPHyperParams:
+    """Hyper-parameters of REP around ROME: EasyEdit's ROME fields, and `rep`.
+
+    `stats_dir: null` keeps statistics in memory only. `model_name` may be a loaded (model, tokenizer) pair.
+    """
+
+    # Method
+    layers: list[int]
+    v_num_grad_steps: int
+    v_lr: float
+    v_loss_layer: int
+    v_weight_decay: float
+    clamp_norm_factor: float
+    kl_factor: float
+    mom2_adjustment: bool
+    context_template_length_params: list[list[int]]
+    # Statistics
+    mom2_dataset: str
+    mom2_n_samples: int
+    mom2_dtype: str
+    stats_dir: str | None
+    # Model
+    model_name: Any
+    device: int | str
+    rep: RepOptions
+    fact_token: str = "subject_last"
+    rewrite_module_tmp: str | None = None
+    layer_module_tmp: str | None = None
+    mlp_module_tmp: str | None = None
+    attn_module_tmp: str | None = None
+    ln_f_module: str | None = None
+    lm_head_module: str | None = None
+    batch_size: int = 1
+    max_length: int = 40
+    model_parallel: bool = False
+    fp16: bool = False
+
+    def __post_init__(self):
+        if not self.layers:
+            raise EditError("layers is empty: name the layer to edit")
+        if self.fact_token != "subject_last":
+            raise EditError(f"fact_token: {self.fact_token!r} is not supported, a pathway sits on subject_last")
+        if self.mom2_dtype not in ("float16", "float32", "float64"):
+            raise EditError(f"mom2_dtype: {self.mom2_dtype!r} is not float16, float32 or float64")
+
+    @property
+    def alg_name(self) -> str:
+        """ "REP". EasyEdit's editor reads this before anything else, so reading it is when REP makes itself known to EasyEdit:
+        whichever of the two was imported first."""
+        from .integrations import activate_easyedit
+
+        activate_easyedit()
+        return "REP"
+
+    @classmethod
+    def from_hparams(cls, hparams_name_or_path: str) -> "REPHyperParams":
+        """From a YAML file under hparams/REP/. Paths in it may be relative to the working directory or to the file.
+
+        Raises:
+            EditError: unreadable file, `alg_name` other than REP, no `rep:` block, an unknown or missing key, a wrong type.
+        """
+        data = read_yaml(hparams_name_or_path)
+        where = Path(hparams_name_or_path).name
+        if "rep" not in data:
+            raise EditError(f"{where} has no rep: block, so it is not a REP file: add one, or take a file under hparams/REP/")
+        if data.pop("alg_name", None) != "REP":
+            raise EditError(f"{where}: alg_name must be REP")
+        hparams = build(cls, data, where)
+        folder = Path(hparams_name_or_path).resolve().parent
+        hparams.model_name = _resolve(hparams.model_name, folder)
+        hparams.rep.corpus = _resolve(hparams.rep.corpus, folder)
+        hparams.rep.queries.rephrase_file = _resolve(hparams.rep.queries.rephrase_file, folder)
+        return hparams
+
+
+def _resolve(path, folder: Path):
+    """`path` as given if it exists from here (or is no path at all), else as seen from `folder` if it exists there."""
+    if isinstance(path, str) and not Path(path).exists() and (folder / path).exists():
+        return str(folder / path)
+    return path

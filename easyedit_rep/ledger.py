@@ -1,0 +1,137 @@
+"""The edits on one model, in order, and the original weights they stand on.
+
+A touched weight is always W₀ + Σ deltas of the edits still there, summed in their order from W₀ in float32. Taking any edit out
+therefore leaves exactly the model that never had it, and taking the last one out gives back W₀ bit for bit.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .anatomy import Anatomy
+from .errors import EditError
+from .memory.delta import Delta
+from .pathway.config import RepConfig
+from .pathway.model import attach, detach
+from .request import EditRequest
+
+
+@dataclass(frozen=True, eq=False)
+class Pathway:
+    """A trained pathway: its shape and its tensors per edited layer ({layer: {"rep_down.weight": …}})."""
+
+    config: RepConfig
+    tensors: Mapping[int, Mapping[str, Tensor]]
+
+
+@dataclass(eq=False)
+class Edit:
+    """One applied edit: what was asked, what it changes, and the way back.
+
+    Attributes:
+        seconds: {"base": …, "pathway": …} wall-clock time of its parts.
+        info: numbers of the base method and of the pathway's training.
+    """
+
+    requests: tuple[EditRequest, ...]
+    method: str
+    deltas: Mapping[int, Delta]
+    pathway: Pathway | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    info: dict = field(default_factory=dict)
+    ledger: "Ledger | None" = None
+    name: str = ""
+
+    @property
+    def active(self) -> bool:
+        """True while the model carries this edit."""
+        return self.ledger is not None
+
+    def undo(self) -> None:
+        """Take this edit out of the model; the others stay. Undoing twice does nothing."""
+        if self.ledger is not None:
+            self.ledger.remove(self)
+
+
+class Ledger:
+    """Owns W₀ of every touched layer of one model, and the edits applied to it."""
+
+    def __init__(self, anatomy: Anatomy):
+        self.anatomy = anatomy
+        self.edits: list[Edit] = []
+        self._original: dict[int, Tensor] = {}
+        self._version: dict[int, int] = {}
+        self._names = itertools.count()
+
+    @classmethod
+    def of(cls, model, anatomy: Anatomy) -> "Ledger":
+        """The ledger of `model`, made on first use and kept on the model itself: two editors on one model share one history."""
+        ledger = model.__dict__.get("_easyedit_rep_ledger")
+        if ledger is None or ledger.anatomy.model is not model:
+            ledger = cls(anatomy)
+            model.__dict__["_easyedit_rep_ledger"] = ledger
+        return ledger
+
+    def _check_untouched(self, layers) -> None:
+        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change."""
+        for layer in layers:
+            # PyTorch counts in-place writes to a tensor; autograd uses the count for the same purpose.
+            if layer in self._version and self.anatomy.weight(layer)._version != self._version[layer]:
+                raise EditError(
+                    f"{self.anatomy.weight_name(layer)} was changed outside the ledger while it holds {len(self.edits)} edit(s): "
+                    "undo them first, or restore the weight you changed"
+                )
+
+    def apply(self, edit: Edit) -> Edit:
+        """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it."""
+        if edit.active:
+            raise EditError(f"edit {edit.name} is already applied")
+        self._check_untouched(edit.deltas)
+        edit.name = f"edit{next(self._names)}"
+        for layer in edit.deltas:
+            if layer not in self._original:
+                self._original[layer] = self.anatomy.weight(layer).detach().clone()
+        if edit.pathway is not None:  # first, because it is the step that can be refused
+            names = {layer: self.anatomy.names.rewrite_module_tmp.format(layer) for layer in edit.pathway.tensors}
+            attach(self.anatomy.model, edit.name, edit.pathway.config, {names[layer]: t for layer, t in edit.pathway.tensors.items()})
+        self.edits.append(edit)
+        edit.ledger = self
+        self._write(edit.deltas, appended=edit)
+        return edit
+
+    def remove(self, edit: Edit) -> None:
+        """Take `edit` out, whatever came after it."""
+        self._check_untouched(edit.deltas)
+        if edit.pathway is not None:
+            detach(self.anatomy.model, edit.name)
+        self.edits.remove(edit)
+        edit.ledger = None
+        self._write(edit.deltas)
+        for layer in edit.deltas:
+            if not any(layer in other.deltas for other in self.edits):
+                del self._original[layer], self._version[layer]
+
+    def undo_all(self) -> None:
+        """Give back the original model."""
+        for edit in reversed(list(self.edits)):
+            edit.undo()
+
+    def _write(self, layers, appended: Edit | None = None) -> None:
+        for layer in layers:
+            weight = self.anatomy.weight(layer)
+            with torch.no_grad():
+                if appended is not None and weight.dtype == torch.float32:
+                    # The weight is the float32 sum itself, so one more term is the same as summing again.
+                    appended.deltas[layer].add_to(weight)
+                else:
+                    total = self._original[layer].to(weight.device)
+                    mine = [edit.deltas[layer] for edit in self.edits if layer in edit.deltas]
+                    if mine:
+                        total = total.float().clone()
+                        for delta in mine:
+                            delta.add_to(total)
+                    weight.copy_(total)
+            self._version[layer] = weight._version

@@ -1,0 +1,38 @@
+"""Loading a model and its tokenizer, and checking that they can be edited."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from .errors import EditError
+
+
+def torch_device(device: int | str) -> torch.device:
+    """EasyEdit's `device`: a CUDA index, or a name such as "cpu"."""
+    name = f"cuda:{device}" if isinstance(device, int) or str(device).isdigit() else str(device)
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise EditError(f"device: {device!r} needs CUDA, which this machine does not have; set device: cpu")
+    return torch.device(name)
+
+
+def load_model(model_name: str, device: int | str = "cpu", *, fp16: bool = False, model_parallel: bool = False):
+    """(model, tokenizer) by hub name or local path: float32, or float16 with `fp16`; spread over devices with `model_parallel`."""
+    if model_name.startswith((".", "/")) and not Path(model_name).exists():
+        raise EditError(f"model_name: {model_name} does not exist; give a local folder or a Hugging Face name")
+    place = {"device_map": "auto"} if model_parallel else {}
+    try:
+        tok = AutoTokenizer.from_pretrained(model_name)
+        model = AutoModelForCausalLM.from_pretrained(model_name, torch_dtype=torch.float16 if fp16 else torch.float32, **place)
+    except (OSError, ValueError) as error:
+        raise EditError(f"model_name: cannot load {model_name!r}: {' '.join(str(error).split())[:300]}") from error
+    return (model if model_parallel else model.to(torch_device(device))).eval(), tok
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise `EditError` if a parameter holds NaN or infinity."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not torch.isfinite(parameter.detach().sum()):
+            if not torch.isfinite(parameter.detach()).all():
+                raise EditError(f"{name} holds NaN or infinite values: the checkpoint is broken, load it again")

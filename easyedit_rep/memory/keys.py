@@ -1,0 +1,98 @@
+"""Reading keys: the inputs of the down-projections, in one forward that stops at the last layer asked for."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..anatomy import Anatomy
+from ..errors import EditError
+from .tokens import Located, batches, pad
+
+
+class Enough(Exception):
+    """Raised inside a forward, once all that is wanted of it has been read."""
+
+
+@contextmanager
+def stop_before(module: nn.Module) -> Iterator[None]:
+    """A forward inside ends, quietly, where it would call `module`."""
+
+    def stop(_module, _args):
+        raise Enough
+
+    handle = module.register_forward_pre_hook(stop)
+    try:
+        yield
+    except Enough:
+        pass
+    finally:
+        handle.remove()
+
+
+def check_finite(keys: Tensor, layer: int) -> None:
+    """Raise `EditError` for NaN or infinite keys, which come from broken weights."""
+    if not torch.isfinite(keys).all():
+        raise EditError(f"layer {layer} gives NaN or infinite keys: the model's weights are broken, reload them")
+
+
+@contextmanager
+def _capture(anatomy: Anatomy, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    seen: dict[int, Tensor] = {}
+    last = max(layers)
+
+    def hook_for(layer):
+        def hook(_module, args):
+            seen[layer] = args[0].detach()
+            if layer == last:
+                raise Enough
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(anatomy.rewrite(layer).register_forward_pre_hook(hook_for(layer)).remove)
+        yield seen
+
+
+def forward_keys(anatomy: Anatomy, layers: Sequence[int], ids: Tensor, mask: Tensor) -> dict[int, Tensor]:
+    """Raw keys (n, T, D) of every token, per layer, model dtype. Nothing above the last layer runs."""
+    with _capture(anatomy, layers) as seen, torch.no_grad():
+        try:
+            anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+        except Enough:
+            pass
+    return seen
+
+
+def read_keys(anatomy: Anatomy, prompts: Sequence[Located], layers: Sequence[int]) -> dict[int, Tensor]:
+    """Keys at each prompt's subject-last token: {layer: (n, D) float32}, in the order of `prompts`.
+
+    Raises:
+        EditError: a key is NaN or infinite.
+    """
+    out: dict[int, Tensor] = {}
+    for group in batches([len(p.ids) for p in prompts]):
+        # Causal attention: a key never depends on later tokens, so rows are cut right after the token we read.
+        ids, mask = pad([prompts[i].ids[: prompts[i].last + 1] for i in group], anatomy.embedding_device)
+        for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
+            at = torch.tensor([prompts[i].last for i in group], device=keys.device)
+            picked = keys[torch.arange(len(group), device=keys.device), at].float()
+            out.setdefault(layer, picked.new_empty(len(prompts), picked.shape[1]))[group] = picked
+    for layer, keys in out.items():
+        check_finite(keys, layer)
+    return out
+
+
+def read_token_keys(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, list[Tensor]]:
+    """Keys of every token of every row: {layer: [(len(row), D) float32, …]}, in the order of `rows`."""
+    out: dict[int, list[Tensor]] = {layer: [None] * len(rows) for layer in layers}
+    for group in batches([len(row) for row in rows]):
+        ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
+        for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
+            for j, i in enumerate(group):
+                out[layer][i] = keys[j, : len(rows[i])].float()
+    for layer, keys in out.items():
+        check_finite(torch.cat(keys), layer)
+    return out

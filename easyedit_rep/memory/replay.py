@@ -1,0 +1,193 @@
+"""Run only what an optimisation over the edited layer's output can change.
+
+Hidden states below the edited layer, and the keys and values (of attention) of every token before the subject's last one, are the
+same at every step. They are computed once; a step then replays the remaining layers over the remaining tokens. Each layer is called
+with exactly the arguments the model itself gave it (masks, rotary embeddings, positions …), recorded in one forward, so nothing here
+knows an architecture.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache
+
+from ..anatomy import Anatomy
+from .keys import Enough, stop_before
+
+
+class _PrefixCache(Cache):
+    """The prefix's attention keys and values of each layer, read-only: `update` returns them joined to the new ones."""
+
+    def __init__(self, pairs: dict[int, tuple[Tensor, Tensor]]):  # Cache.__init__ is skipped on purpose: it wants storage
+        self.pairs = pairs
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        keys, values = self.pairs[layer_idx]
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+
+    def get_seq_length(self, layer_idx=0) -> int:
+        return next(iter(self.pairs.values()))[0].shape[-2]
+
+    def rows(self, keep: Tensor) -> "_PrefixCache":
+        return _PrefixCache({i: (k[keep], v[keep]) for i, (k, v) in self.pairs.items()})
+
+
+def _select(value, keep: Tensor, n_rows: int):
+    """Rows `keep` of every batched tensor inside `value`; what has no batch dimension is shared by all rows."""
+    if isinstance(value, Tensor):
+        return value[keep.to(value.device)] if value.dim() and value.shape[0] == n_rows else value
+    if isinstance(value, _PrefixCache):
+        return value.rows(keep)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_select(item, keep, n_rows) for item in value)
+    if isinstance(value, dict):
+        return {name: _select(item, keep, n_rows) for name, item in value.items()}
+    return value
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter asks for gradients inside; every flag is put back as it was."""
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    for p in wanted:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in wanted:
+            p.requires_grad_(True)
+
+
+@dataclass
+class Suffix:
+    """Tokens from the subject's last one on, ready to be replayed through the layers from `first` up.
+
+    Attributes:
+        residual: the change enters `hidden` directly; else at the block of layer `first`, by a hook.
+        hidden: (n, T, d) input of layer `first`; column 0 is the subject's last token.
+        value: (n, d) what the block of the edited layer adds at column 0.
+        calls: per layer from `first` up, the arguments after the hidden states.
+    """
+
+    first: int
+    residual: bool
+    hidden: Tensor
+    value: Tensor
+    calls: list[tuple[tuple, dict]]
+
+    def rows(self, keep: Tensor) -> "Suffix":
+        """The same for the rows in `keep` (int64 indices)."""
+        n = self.hidden.shape[0]
+        return Suffix(self.first, self.residual, self.hidden[keep], self.value[keep], _select(self.calls, keep, n))
+
+    def run(self, anatomy: Anatomy, change: Tensor) -> Tensor:
+        """Output (n, T, d) of the last layer, with `change` (n, d) added to what the edited layer's block adds at column 0."""
+        hidden = self.hidden
+        if self.residual:
+            hidden = hidden.clone()
+            hidden[:, 0] += change.to(hidden)
+            return self._replay(anatomy, hidden)
+
+        def insert(_module, _args, out):
+            value = (out[0] if isinstance(out, tuple) else out).clone()
+            value[:, 0] += change.to(value)
+            return (value, *out[1:]) if isinstance(out, tuple) else value
+
+        handle = anatomy.mlp(self.first).register_forward_hook(insert)
+        try:
+            return self._replay(anatomy, hidden)
+        finally:
+            handle.remove()
+
+    def _replay(self, anatomy: Anatomy, hidden: Tensor) -> Tensor:
+        for index, (args, kwargs) in enumerate(self.calls, start=self.first):
+            out = anatomy.layer(index)(hidden, *args, **kwargs)
+            hidden = out[0] if isinstance(out, tuple) else out
+        return hidden
+
+
+def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequence[int], layer: int) -> Suffix:
+    """Run `rows` once and keep what is needed to replay what a change of the block of `layer` changes.
+
+    Args:
+        rows: token ids.
+        split: index in each row where its suffix begins (the subject's last token).
+    """
+    last = anatomy.n_layers - 1
+    first = layer + 1 if anatomy.residual and layer < last else layer
+    device = anatomy.embedding_device
+    past, width = max(split), max(len(row) - at for row, at in zip(rows, split, strict=True))
+    ids = torch.zeros(len(rows), past + width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    # Aligned at the subject's last token: prefixes are padded on the left, suffixes on the right.
+    for i, (row, at) in enumerate(zip(rows, split, strict=True)):
+        ids[i, past - at : past - at + len(row)] = torch.tensor(row)
+        mask[i, past - at : past - at + len(row)] = 1
+    ids, mask = ids.to(device), mask.to(device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    calls: list[tuple[tuple, dict]] = []
+    hidden: list[Tensor] = []
+    value: list[Tensor] = []
+
+    def listen(_module, args, kwargs):
+        if "hidden_states" in kwargs:
+            kwargs = dict(kwargs)
+            args = (kwargs.pop("hidden_states"), *args)
+        if not calls:
+            hidden.append(args[0].detach())
+        calls.append((tuple(args[1:]), kwargs))
+        if len(calls) == anatomy.n_layers - first and value:
+            raise Enough
+
+    def watch(_module, _args, out):
+        value.append((out[0] if isinstance(out, tuple) else out)[:, 0].detach())
+
+    with torch.no_grad(), ExitStack() as stack:
+        cache = None
+        if past:
+            # The last block's attention has stored its keys and values by the time its MLP is called; the rest is not needed.
+            with stop_before(anatomy.mlp(last)):
+                cache = DynamicCache()
+                anatomy.decoder(
+                    input_ids=ids[:, :past],
+                    attention_mask=mask[:, :past],
+                    position_ids=positions[:, :past],
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+        for index in range(first, anatomy.n_layers):
+            stack.callback(anatomy.layer(index).register_forward_pre_hook(listen, with_kwargs=True).remove)
+        stack.callback(anatomy.mlp(layer).register_forward_hook(watch).remove)
+        try:
+            anatomy.decoder(
+                input_ids=ids[:, past:],
+                attention_mask=mask,
+                position_ids=positions[:, past:],
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        except Enough:
+            pass
+    if cache is not None:
+        prefix = _PrefixCache({i: tuple(t[..., :past, :] for t in _attention_pair(cache, i)) for i in range(first, anatomy.n_layers)})
+        calls = [_replace_cache(call, prefix) for call in calls]
+    return Suffix(first, first > layer, hidden[0], value[0], calls)
+
+
+def _attention_pair(cache: DynamicCache, layer: int) -> tuple[Tensor, Tensor]:
+    if hasattr(cache, "layers"):
+        return cache.layers[layer].keys, cache.layers[layer].values
+    return cache.key_cache[layer], cache.value_cache[layer]  # transformers < 4.54
+
+
+def _replace_cache(value, prefix: _PrefixCache):
+    if isinstance(value, Cache):
+        return prefix
+    if isinstance(value, tuple):
+        return tuple(_replace_cache(item, prefix) for item in value)
+    if isinstance(value, dict):
+        return {name: _replace_cache(item, prefix) for name, item in value.items()}
+    return value

@@ -1,0 +1,180 @@
+"""v*, the value that makes a model say the new target: the batched optimiser.
+
+ROME, section 3.1 and appendix B.4: minimise, over a change δ of what the edited module adds at the subject's last token,
+
+    mean over contexts of [ −log p(target) / n_target ]  +  kl_factor · KL(p_δ ‖ p) on "{subject} is a"  +  v_weight_decay · ‖δ‖ / ‖v₀‖²
+
+with Adam, ‖δ‖ projected to at most clamp_norm_factor · ‖v₀‖ after every step, until the loss is under 0.05.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..anatomy import Anatomy
+from ..errors import EditError
+from .replay import frozen, record_suffix
+from .tokens import Prompt, continuation, locate
+
+CONVERGED = 0.05
+"""EasyEdit's stopping loss."""
+
+
+@dataclass(frozen=True)
+class ValueConfig:
+    """Hyper-parameters of the optimiser, named as in EasyEdit."""
+
+    v_num_grad_steps: int
+    v_lr: float
+    v_weight_decay: float
+    clamp_norm_factor: float
+    kl_factor: float
+
+    @classmethod
+    def from_hparams(cls, hparams) -> "ValueConfig":
+        return cls(**{f.name: getattr(hparams, f.name) for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class ValueTask:
+    """One request for the optimiser: its prompt, the target, and the contexts put before the prompt ("" is the bare prompt, first)."""
+
+    prompt: Prompt
+    target: str
+    contexts: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """Result for one request.
+
+    Attributes:
+        initial: v₀ (d,) float32, the module's output at the subject's last token of the first context.
+        change: δ (d,) float32; v* = initial + change.
+        loss: at the last step.
+        steps: forward passes used.
+        probability: mean over contexts of exp(−NLL / token) under the optimised value.
+    """
+
+    initial: Tensor
+    change: Tensor
+    loss: float
+    steps: int
+    probability: float
+
+
+class _Rows:
+    """All rows of all requests, padded into one batch, with what each row contributes to the loss."""
+
+    def __init__(self, anatomy: Anatomy, tok, tasks: Sequence[ValueTask], layer: int):
+        ids, split, self.owner, self.is_kl = [], [], [], []
+        target_row, target_column, target_id = [], [], []
+        for owner, task in enumerate(tasks):
+            for context in task.contexts:
+                prompt = task.prompt.after(context)
+                at = locate(tok, prompt).last
+                before, target = continuation(tok, prompt.text, task.target)
+                row = before + target[:-1]
+                if at >= len(before):
+                    raise EditError(f"target {task.target!r} merges with subject {prompt.subject!r} into one token: end the prompt with a space")
+                target_row += [len(ids)] * len(target)
+                target_column += range(len(before) - 1 - at, len(row) - at)
+                target_id += target
+                self._add(ids, split, owner, row, at, is_kl=False)
+            located = locate(tok, Prompt("", task.prompt.subject, " is a"))
+            # Only the distribution at the subject's last token is compared, so the words after it need not be run.
+            self._add(ids, split, owner, located.ids[: located.last + 1], located.last, is_kl=True)
+        self.suffix = record_suffix(anatomy, ids, split, layer)
+        device = self.suffix.hidden.device
+        self.owner, self.is_kl = torch.tensor(self.owner, device=device), torch.tensor(self.is_kl, device=device)
+        self.target_row, self.target_column, self.target_id = (
+            torch.tensor(x, device=device) for x in (target_row, target_column, target_id)
+        )
+
+    def _add(self, ids, split, owner, row, at, is_kl):
+        ids.append(row)
+        split.append(at)
+        self.owner.append(owner)
+        self.is_kl.append(is_kl)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop every row but `rows` (int64, ascending)."""
+        new_index = torch.full_like(self.owner, -1)
+        new_index[rows] = torch.arange(len(rows), device=rows.device)
+        self.suffix = self.suffix.rows(rows)
+        self.owner, self.is_kl = self.owner[rows], self.is_kl[rows]
+        stays = new_index[self.target_row] >= 0
+        self.target_row = new_index[self.target_row[stays]]
+        self.target_column, self.target_id = self.target_column[stays], self.target_id[stays]
+
+
+def _losses(anatomy: Anatomy, rows: _Rows, hidden: Tensor, initial_kl: Tensor | None, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per request: NLL (n,), KL (n,), mean probability (n,); and the log-probabilities (kl rows, V) at the KL position."""
+    kl_rows = rows.is_kl.nonzero().squeeze(1)
+    wanted = torch.cat([hidden[rows.target_row, rows.target_column], hidden[kl_rows, 0]])
+    log_probs = anatomy.logits(anatomy.final_norm(wanted)).log_softmax(-1).to(hidden.device)
+    n_target = len(rows.target_id)
+    token_nll = -log_probs[:n_target].gather(1, rows.target_id[:, None]).squeeze(1)
+    n_rows = len(rows.owner)
+    per_row = token_nll.new_zeros(n_rows).index_add(0, rows.target_row, token_nll)
+    length = token_nll.new_zeros(n_rows).index_add(0, rows.target_row, torch.ones_like(token_nll))
+    fact_rows = (~rows.is_kl).nonzero().squeeze(1)
+    each = per_row[fact_rows] / length[fact_rows]
+    owner = rows.owner[fact_rows]
+    count = each.new_zeros(n).index_add(0, owner, torch.ones_like(each)).clamp(min=1)
+    nll = each.new_zeros(n).index_add(0, owner, each) / count
+    probability = each.detach().new_zeros(n).index_add(0, owner, (-each.detach()).exp()) / count
+    now = log_probs[n_target:]
+    before = now.detach() if initial_kl is None else initial_kl
+    kl = each.new_zeros(n).index_add(0, rows.owner[kl_rows], (now.exp() * (now - before)).sum(-1))
+    return nll, kl, probability, now
+
+
+def optimise_values(anatomy: Anatomy, tok, layer: int, tasks: Sequence[ValueTask], config: ValueConfig) -> list[Value]:
+    """v* of several requests in one padded batch; each stops at its own convergence and then leaves the batch.
+
+    δ is added to the output of the MLP block of `layer`, in every row of its request (the KL row too). The model's weights and
+    `requires_grad` flags are as before when this returns. δ, the losses and the logits are float32 whatever the model's dtype.
+
+    Raises:
+        EditError: NaN loss, or a target that shares a token with the subject.
+    """
+    with frozen(anatomy.model):
+        rows = _Rows(anatomy, tok, tasks, layer)
+        n, size = len(tasks), rows.suffix.hidden.shape[-1]
+        delta = torch.zeros(n, size, device=rows.suffix.hidden.device, requires_grad=True)
+        optimiser = torch.optim.Adam([delta], lr=config.v_lr)
+        owners = rows.owner.tolist()
+        initial = rows.suffix.value[[owners.index(i) for i in range(n)]].to(delta)
+        scale = initial.norm(dim=1)
+        result: list[Value | None] = [None] * n
+        active = torch.ones(n, dtype=torch.bool, device=delta.device)
+        initial_kl = None
+        for step in range(1, config.v_num_grad_steps + 1):
+            hidden = rows.suffix.run(anatomy, delta[rows.owner])
+            nll, kl, probability, kl_now = _losses(anatomy, rows, hidden, initial_kl, n)
+            if initial_kl is None:
+                initial_kl = kl_now.detach()
+            loss = nll + config.kl_factor * kl + config.v_weight_decay * delta.norm(dim=1) / scale**2
+            if not torch.isfinite(loss[active]).all():
+                bad = tasks[int((active & ~torch.isfinite(loss)).nonzero()[0])]
+                raise EditError(f"the loss of {bad.prompt.text!r} -> {bad.target!r} is NaN or infinite: check the model's weights and v_lr")
+            done = active & ((loss < CONVERGED) if step < config.v_num_grad_steps else active)
+            for i in done.nonzero().squeeze(1).tolist():
+                result[i] = Value(initial[i].clone(), delta[i].detach().clone(), loss[i].item(), step, probability[i].item())
+            active = active & ~done
+            if not active.any():
+                break
+            (delta.grad,) = torch.autograd.grad(loss[active].sum(), [delta])
+            optimiser.step()
+            with torch.no_grad():
+                limit = config.clamp_norm_factor * scale
+                delta.mul_((limit / delta.norm(dim=1).clamp(min=1e-12)).clamp(max=1.0)[:, None])
+            if done.any():
+                stays = active[rows.owner]
+                initial_kl = initial_kl[active[rows.owner[rows.is_kl]]]
+                rows.keep(stays.nonzero().squeeze(1))
+    return result

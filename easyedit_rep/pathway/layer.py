@@ -1,0 +1,120 @@
+"""k̂ = k + gate(k) · proj(k): the key adapter in front of a down-projection (REP, Eq. 3)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from .config import RepConfig
+
+
+class RepLayer(nn.Module, BaseTunerLayer):
+    """Stands in the place of a down-projection and adapts its input, per token.
+
+    projection  p(k) = B·A·k, rank r, B = 0 at first, so a fresh pathway is the identity
+    gate        g(k) = sigmoid(w₂·GELU(W₁k + b₁) + b₂), inner size gate_ratio · D
+    training    k̂ = k + g(k) · p(k)          (dropout on p's input)
+    test        k̂ = k + 1[g(k) > τ] · p(k)
+
+    Several active pathways each see the raw key and their contributions are summed, so their order does not matter. The maths is
+    float32 whatever the model's dtype; where no gate is open the key passes through bit for bit.
+
+    The parameters of the down-projection stay parameters of this module under their own names: `model.get_parameter` and look-ups
+    in `named_parameters()` or a state dict find them exactly where they were.
+    """
+
+    adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out")
+    other_param_names = ("rep_threshold", "rep_dropout")
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: RepConfig):
+        super().__init__()
+        # Not registered as a child: its parameters are listed below, and would be listed twice.
+        self.__dict__["base_layer"] = base_layer
+        self._parameters["weight"] = base_layer.weight
+        self._parameters["bias"] = base_layer.bias
+        # Flat containers: PEFT strips the adapter's name from `rep_down.<name>.weight` but not from deeper keys.
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ModuleDict())
+        self.rep_threshold: dict[str, float] = {}
+        self.rep_dropout: dict[str, float] = {}
+        self.merged_adapters = []
+        self.in_features = base_layer.weight.shape[0 if isinstance(base_layer, Conv1D) else 1]
+        self.train(base_layer.training)
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: RepConfig) -> None:
+        """Add a fresh pathway called `adapter_name`."""
+        size, inner = self.in_features, max(1, int(self.in_features * config.gate_ratio))
+        place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
+        self.rep_down[adapter_name] = nn.Linear(size, config.rank, bias=False, **place)
+        self.rep_up[adapter_name] = nn.Linear(config.rank, size, bias=False, **place)
+        self.rep_gate_in[adapter_name] = nn.Linear(size, inner, **place)
+        self.rep_gate_out[adapter_name] = nn.Linear(inner, 1, **place)
+        nn.init.zeros_(self.rep_up[adapter_name].weight)
+        self.rep_threshold[adapter_name] = config.threshold
+        self.rep_dropout[adapter_name] = config.dropout
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def reset(self, adapter_name: str, generator: torch.Generator) -> None:
+        """Draw the start weights of one pathway from `generator` (the distributions nn.Linear uses)."""
+        for group in (self.rep_down, self.rep_gate_in, self.rep_gate_out):
+            linear = group[adapter_name]
+            bound = 1 / math.sqrt(linear.in_features)
+            for parameter in linear.parameters():
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        nn.init.zeros_(self.rep_up[adapter_name].weight)
+
+    def gate_logit(self, keys: Tensor, adapter: str) -> Tensor:
+        """(..., 1): the gate before its sigmoid, for float32 keys (..., D)."""
+        inner = _linear(keys, self.rep_gate_in[adapter])
+        return _linear(F.gelu(inner), self.rep_gate_out[adapter])
+
+    def project(self, keys: Tensor, adapter: str, generator: torch.Generator | None = None) -> Tensor:
+        """(..., D): the change the pathway proposes for float32 keys.
+
+        With `generator` dropout on its input is drawn from it; else, in training mode, from PyTorch's global state as in any module.
+        """
+        rate = self.rep_dropout[adapter]
+        if generator is not None and rate:
+            keys = keys * (torch.rand(keys.shape, generator=generator, device=keys.device) >= rate) / (1 - rate)
+        else:
+            keys = F.dropout(keys, rate, self.training)
+        return _linear(_linear(keys, self.rep_down[adapter]), self.rep_up[adapter])
+
+    def soft(self, keys: Tensor, adapter: str, generator: torch.Generator | None = None) -> Tensor:
+        """k̂ with the soft gate, as in training, for float32 keys (..., D)."""
+        return keys + self.gate_logit(keys, adapter).sigmoid() * self.project(keys, adapter, generator)
+
+    def is_open(self, keys: Tensor, adapter: str) -> Tensor:
+        """(..., 1) bool: where the gate lets the pathway act at test."""
+        return self.gate_logit(keys.float(), adapter).sigmoid() > self.rep_threshold[adapter]
+
+    def adapt(self, keys: Tensor) -> Tensor:
+        """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""
+        names = [name for name in self.active_adapters if name in self.rep_down]
+        if self.disable_adapters or not names:
+            return keys
+        with torch.autocast(keys.device.type, enabled=False):
+            raw = keys.float()
+            if self.training:
+                return (raw + sum(self.soft(raw, name) - raw for name in names)).to(keys.dtype)
+            moved, touched = raw, None
+            for name in names:
+                opened = self.is_open(raw, name)
+                moved = torch.where(opened, moved + self.project(raw, name), moved)
+                touched = opened if touched is None else touched | opened
+            return torch.where(touched, moved.to(keys.dtype), keys)
+
+    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        return self.base_layer(self.adapt(x), *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return f"pathways={list(self.rep_down)}, in_features={self.in_features}"
+
+
+def _linear(x: Tensor, linear: nn.Linear) -> Tensor:
+    bias = None if linear.bias is None else linear.bias.float()
+    return F.linear(x, linear.weight.float(), bias)

@@ -1,0 +1,121 @@
+"""REP as a PEFT tuner, and attaching or detaching pathways on a plain Hugging Face model."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from peft import PeftType, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import register_peft_method
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ..errors import EditError
+from .config import RepConfig
+from .layer import RepLayer
+
+
+class RepModel(BaseTuner):
+    """The tuner: puts a `RepLayer` in the place of every target module. Nothing can be merged, since the gate is not linear."""
+
+    prefix: str = "rep_"
+    tuner_layer_cls = RepLayer
+    target_module_mapping: dict = {}
+
+    def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **_kwargs):
+        if isinstance(target, RepLayer):
+            target.update_layer(adapter_name, peft_config)
+        elif isinstance(target, (nn.Linear, Conv1D)):
+            layer = RepLayer(target, adapter_name, peft_config)
+            if adapter_name not in self.active_adapters:
+                layer.requires_grad_(False)
+            self._replace_module(parent, target_name, layer, target)
+        else:
+            raise EditError(f"{current_key} is a {type(target).__name__}: a pathway needs a Linear or Conv1D down-projection")
+
+
+def register() -> None:
+    """Make PEFT know `REP`. PEFT wants a member of its enum for every method and has no call that adds one (peft #2282)."""
+    if "REP" not in PeftType.__members__:
+        member = str.__new__(PeftType, "REP")
+        member._name_, member._value_ = "REP", "REP"
+        PeftType._member_names_.append("REP")
+        PeftType._member_map_["REP"] = member
+        PeftType._value2member_map_["REP"] = member
+        type.__setattr__(PeftType, "REP", member)  # Python >= 3.12 looks members up as attributes
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    if PeftType.REP not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        register_peft_method(name="rep", config_cls=RepConfig, model_cls=RepModel)
+
+
+def layers_of(model: nn.Module) -> dict[str, RepLayer]:
+    """{module name: pathway layer} of everything attached to `model`."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, RepLayer)}
+
+
+@contextmanager
+def pathways_disabled(model: nn.Module) -> Iterator[None]:
+    """Every pathway is off inside: keys and values are read, and base edits made, on the bare model."""
+    layers = list(layers_of(model).values())
+    states = [layer._disable_adapters for layer in layers]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer, state in zip(layers, states, strict=True):
+            layer._disable_adapters = state
+
+
+def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Add a trained pathway called `name` beside those already there and switch it on.
+
+    Args:
+        tensors: {module name: {"rep_down.weight": …}} as `detached_state` gives them.
+    """
+    flags = {id(p): p.requires_grad for p in model.parameters()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, model, adapter_name=name)
+    present = layers_of(model)
+    for module_name, state in tensors.items():
+        load_state(present[module_name], name, state)
+    for layer in present.values():
+        layer.set_adapter(sorted(layer.rep_down), inference_mode=True)
+    for p in model.parameters():  # PEFT freezes the model it adapts; ours is only visited
+        p.requires_grad_(flags.get(id(p), False))
+
+
+def detach(model: nn.Module, name: str) -> None:
+    """Take the pathway called `name` off. With the last one gone the module tree is the original one again."""
+    for module_name, layer in layers_of(model).items():
+        if name not in layer.rep_down:
+            continue
+        layer.set_adapter([n for n in layer.active_adapters if n != name], inference_mode=True)
+        layer.delete_adapter(name)
+        if not layer.rep_down:
+            parent, _, child = module_name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer.base_layer)
+    configs = getattr(model, "peft_config", {})
+    configs.pop(name, None)
+    if not configs and "peft_config" in model.__dict__:
+        del model.peft_config
+
+
+def detached_state(layer: RepLayer, name: str) -> dict[str, Tensor]:
+    """{"rep_down.weight": …}: a copy of one pathway's tensors."""
+    return {
+        f"{group}.{key}": value.detach().clone()
+        for group in layer.adapter_layer_names
+        for key, value in getattr(layer, group)[name].named_parameters()
+    }
+
+
+def load_state(layer: RepLayer, name: str, state: Mapping[str, Tensor]) -> None:
+    """Copy `state` into one pathway of `layer`."""
+    with torch.no_grad():
+        for key, value in state.items():
+            group, _, rest = key.partition(".")
+            getattr(layer, group)[name].get_parameter(rest).copy_(value)

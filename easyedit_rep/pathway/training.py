@@ -1,0 +1,155 @@
+"""Training a pathway on cached keys: no model forward in the loop, because the keys do not depend on the pathway.
+
+REP, section 4: for subject-last keys X of the training prompts, t the target direction and x₀ the key of the bare prompt,
+
+    L_agg = − mean_i (k̂_i / ‖k̂_i‖) · t,  t = C⁻¹k* / ‖C⁻¹k*‖          (Eq. 4)
+    L_con = mean((k̂₀ − x₀)²)                                            (Eq. 5)
+    L     = L_agg + α · L_con                                            (Eq. 6)
+
+Options named after what they change (`PathwayTraining`) give the released code's deviations and our additions.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import EditError
+from .layer import RepLayer
+
+
+@dataclass(frozen=True)
+class PathwayTraining:
+    """How a pathway is trained; the defaults are the paper's.
+
+    Attributes:
+        steps, lr, batch_size: Adam without weight decay; each batch also holds the original prompt.
+        consistency_weight: α.
+        target: `whitened` (C⁻¹k*, Eq. 4) or `raw` (k*, what the released code does for MEMIT and EMMET).
+        anchor: what L_con holds the prompt's adapted key to: its own raw key (`prompt`), or the averaged k* (`mean`).
+        absolute: Eq. 4's absolute value, which the released code drops (a key on the far side is then left there).
+        long_in_training: train on the in-domain long contexts.
+        prompt_rephrases: also train on the request's paraphrased prompts, as extra templates.
+        align: pull k̂ towards t (`direction`, Eq. 4), onto the edited key itself so that Ŵk̂ = v* (`key`), or `both`.
+        align_weight: weight of ‖k̂ − k*‖² / ‖k*‖².
+        gate_negatives: weight of the binary cross-entropy that teaches the gate when to stay shut; 0 is the paper.
+        negatives_per_step: how many other tokens' keys each step sees.
+        key_noise: Gaussian noise on training keys, as a share of their norm, so that the gate opens around them, not only at them.
+        gate_decay: weight decay of the gate.
+    """
+
+    steps: int = 10
+    lr: float = 5e-4
+    batch_size: int = 15
+    consistency_weight: float = 5e4
+    target: str = "whitened"
+    anchor: str = "prompt"
+    absolute: bool = False
+    long_in_training: bool = True
+    prompt_rephrases: bool = False
+    align: str = "direction"
+    align_weight: float = 1.0
+    gate_negatives: float = 0.0
+    negatives_per_step: int = 256
+    key_noise: float = 0.0
+    gate_decay: float = 0.0
+
+    def __post_init__(self):
+        for name, allowed in (("target", ("whitened", "raw")), ("anchor", ("prompt", "mean")), ("align", ("direction", "key", "both"))):
+            if getattr(self, name) not in allowed:
+                raise EditError(f"rep.training.{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        for name in ("steps", "batch_size", "negatives_per_step"):
+            if getattr(self, name) < 1:
+                raise EditError(f"rep.training.{name}: {getattr(self, name)} is not positive")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingKeys:
+    """Cached keys of one layer, float32.
+
+    Attributes:
+        positives: (n, D) subject-last keys of the training prompts, without the bare prompt.
+        prompt: (D,) key x₀ of the bare prompt, the one the edit maps onto v* exactly.
+        mean: (D,) k*, averaged over the contexts.
+        target: (D,) unit direction t.
+        negatives: (m, D) keys of tokens at which the gate must stay shut; may be empty.
+    """
+
+    positives: Tensor
+    prompt: Tensor
+    mean: Tensor
+    target: Tensor
+    negatives: Tensor
+
+
+def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices of each step's batch. Every example is seen once before any is seen again; fewer than a batch are all used each step."""
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < min(batch_size, n):
+            order = torch.randperm(n, generator=generator)
+        yield order[:batch_size]
+        order = order[batch_size:]
+
+
+def train_pathway(
+    layers: Mapping[int, RepLayer], keys: Mapping[int, TrainingKeys], name: str, config: PathwayTraining, seed: int
+) -> dict[int, dict[str, float]]:
+    """Train the pathway `name` of each layer in place, from a fresh start drawn from `seed`; returns each layer's last losses.
+
+    Layers share their batches but not a gradient (REP, B.3), so they are trained one after another.
+
+    Raises:
+        EditError: a loss that is not finite.
+    """
+    return {layer: _train_layer(module, keys[layer], name, config, seed) for layer, module in layers.items()}
+
+
+def _train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayTraining, seed: int) -> dict[str, float]:
+    device = keys.positives.device
+    schedule = torch.Generator().manual_seed(seed)
+    noise = torch.Generator(device).manual_seed(seed)
+    layer.reset(name, torch.Generator(layer.base_layer.weight.device).manual_seed(seed))
+    gate = [*layer.rep_gate_in[name].parameters(), *layer.rep_gate_out[name].parameters()]
+    projection = [layer.rep_down[name].weight, layer.rep_up[name].weight]
+    for p in gate + projection:
+        p.requires_grad_(True)
+    optimiser = torch.optim.AdamW(
+        [{"params": projection, "weight_decay": 0.0}, {"params": gate, "weight_decay": config.gate_decay}], lr=config.lr
+    )
+    anchor = keys.prompt if config.anchor == "prompt" else keys.mean
+    parts: dict[str, Tensor] = {}
+    for batch in batch_order(len(keys.positives), config.batch_size, config.steps, schedule):
+        x = keys.positives[batch.to(device)]
+        if config.key_noise:
+            spread = config.key_noise * x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
+            x = x + spread * torch.randn(x.shape, generator=noise, device=device)
+        adapted = layer.soft(x, name, noise)
+        similarity = F.normalize(adapted, dim=-1) @ keys.target
+        parts = {}
+        if config.align != "key":
+            parts["aggregation"] = -(similarity.abs() if config.absolute else similarity).mean()
+        if config.align != "direction":
+            parts["alignment"] = config.align_weight * ((adapted - keys.prompt) ** 2).sum(-1).mean() / keys.prompt.square().sum()
+        parts["consistency"] = config.consistency_weight * F.mse_loss(layer.soft(keys.prompt, name, noise), anchor)
+        if config.gate_negatives and len(keys.negatives):
+            pick = torch.randint(len(keys.negatives), (config.negatives_per_step,), generator=schedule)
+            parts["gate"] = config.gate_negatives * _gate_loss(layer, name, torch.cat([x, keys.prompt[None]]), keys.negatives[pick.to(device)])
+        loss = sum(parts.values())
+        if not torch.isfinite(loss):
+            raise EditError(f"pathway training diverged ({loss.item()} at lr {config.lr}): lower rep.training.lr")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for p in gate + projection:
+        p.requires_grad_(False)
+        p.grad = None
+    return {key: value.item() for key, value in parts.items()}
+
+
+def _gate_loss(layer: RepLayer, name: str, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Mean binary cross-entropy of the gate, each class counting half whatever its size."""
+    opened, shut = layer.gate_logit(positives, name), layer.gate_logit(negatives, name)
+    return F.softplus(-opened).mean() + F.softplus(shut).mean()

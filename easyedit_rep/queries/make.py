@@ -1,0 +1,85 @@
+"""All robustness queries of a request: what it brings, and what it lacks made for it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..datasets.corpus import Corpus
+from ..memory.tokens import Prompt
+from ..request import EditRequest
+from .long_context import long_contexts
+from .shuffle import shuffled_subjects
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Variants in two halves: those the pathway is trained on (in-domain) and those it never saw (out-of-domain)."""
+
+    in_domain: tuple[str, ...] = ()
+    out_of_domain: tuple[str, ...] = ()
+
+    @classmethod
+    def halves(cls, variants: tuple[str, ...]) -> "Split":
+        """The first ⌈n/2⌉ are in-domain, as in the paper's release. A repeated variant counts once, in the half it is first seen."""
+        distinct = tuple(dict.fromkeys(variants))
+        middle = (len(distinct) + 1) // 2
+        return cls(distinct[:middle], distinct[middle:])
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Rephrased and shuffled subjects, and long contexts, of one request."""
+
+    rephrase: Split
+    shuffle: Split
+    long: Split
+
+    def prompts(self, prompt: Prompt) -> dict[str, dict[str, list[Prompt]]]:
+        """{kind: {domain: prompts}} with each variant put in its place."""
+        place = {
+            "rephrase": prompt.with_subject,
+            "shuffle": prompt.with_subject,
+            "long": lambda text: prompt.after(text + " "),
+        }
+        return {
+            kind: {domain: [put(v) for v in getattr(getattr(self, kind), domain)] for domain in ("in_domain", "out_of_domain")}
+            for kind, put in place.items()
+        }
+
+
+@dataclass(frozen=True)
+class QueryMaker:
+    """Makes the queries of requests; the same request gives the same queries whenever and wherever it is asked.
+
+    Attributes:
+        rephrases: other names by subject, for requests that bring none.
+        corpus: text for long contexts; None: requests that bring none have none.
+        shuffle_count, long_context_count: how many of each (both halves together).
+        long_context_tokens: length of a made context (paper: 512).
+        max_tokens: the model's positions; contexts are cut so that prompt and target still fit.
+    """
+
+    tok: object
+    rephrases: Mapping[str, tuple[str, ...]]
+    corpus: Corpus | None
+    shuffle_count: int
+    long_context_count: int
+    long_context_tokens: int
+    max_tokens: int
+    seed: int
+
+    def __call__(self, request: EditRequest) -> Queries:
+        subject = request.subject
+        rephrases = request.subject_rephrase or self.rephrases.get(subject, ())
+        room = self.max_tokens - len(self.tok(f"{request.text} {request.target_new}")["input_ids"]) - 8
+        contexts = request.long_context
+        if not contexts and self.corpus is not None and self.long_context_count and room > 8:
+            length = min(self.long_context_tokens, room)
+            contexts = long_contexts(self.tok, self.corpus, subject, self.long_context_count, length, self.seed)
+        return Queries(
+            Split.halves(rephrases),
+            Split.halves(shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)),
+            Split.halves(contexts),
+        )
