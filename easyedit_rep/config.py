@@ -53,7 +53,7 @@ def build(cls: type, data: Mapping, where: str):
 
 def _convert(value, kind, where: str):
     if is_dataclass(kind):
-        return build(kind, value or {}, where.replace(": ", " ", 1) if where.count(": ") > 1 else where)
+        return build(kind, {} if value is None else value, where.replace(": ", " ", 1) if where.count(": ") > 1 else where)
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         options = typing.get_args(kind)
         if value is None and type(None) in options:

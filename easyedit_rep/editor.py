@@ -30,6 +30,7 @@ from .pathway.layer import RepLayer
 from .pathway.model import detached_state, pathways_disabled
 from .pathway.training import train_pathway
 from .queries import Queries, QueryMaker
+from .queries.negatives import OrdinaryText
 from .queries.rephrase import load_rephrases
 from .request import EditRequest, make_requests
 
@@ -102,6 +103,10 @@ class RobustEditor:
         return found
 
     @cached_property
+    def text(self) -> OrdinaryText:
+        return OrdinaryText.from_corpus(self.corpus, 400, self.hparams.rep.seed)
+
+    @cached_property
     def text_keys(self) -> dict[int, Tensor]:
         """{layer: (text_tokens, D)} keys of ordinary text, for gates that learn when to stay shut."""
         rows, total, wanted = [], 0, self.hparams.rep.text_tokens
@@ -158,16 +163,25 @@ class RobustEditor:
         """`edit` with a pathway trained around it, not yet applied; `edit` itself is unchanged."""
         (request,) = edit.requests
         rep, memory = self.hparams.rep, self.memory
-        text = self.text_keys if rep.training.gate_negatives else {}
+        training = rep.training
         queries = queries or self.queries(request)
         start = time.perf_counter()
         base = BaseEdit(edit.deltas, edit.info["keys"])
         names = {layer: self.anatomy.names.rewrite_module_tmp.format(layer) for layer in edit.deltas}
         shape = RepConfig(target_modules=list(names.values()), inference_mode=True, **asdict(rep.pathway))
         with pathways_disabled(self.model):
-            keys = read_training_keys(memory, request, queries, base, rep.training, text)
+            keys = read_training_keys(
+                memory,
+                request,
+                queries,
+                base,
+                training,
+                self.text_keys if training.gate_negatives else None,
+                self.text if training.gate_negatives and training.other_subjects else None,
+                rep.seed,
+            )
             layers = {i: RepLayer(self._bare(self.model.get_submodule(name)), "new", shape) for i, name in names.items()}
-            losses = train_pathway(layers, keys, "new", rep.training, rep.seed)
+            losses = train_pathway(layers, keys, "new", training, rep.seed)
         pathway = Pathway(shape, {i: detached_state(layer, "new") for i, layer in layers.items()})
         return replace(
             edit,

@@ -18,6 +18,16 @@ class PathwayShape:
     threshold: float = 0.9
     dropout: float = 0.1
 
+    def __post_init__(self):
+        if self.rank < 1:
+            raise EditError(f"rank: {self.rank} is not positive")
+        if self.gate_ratio <= 0:
+            raise EditError(f"gate_ratio: {self.gate_ratio} is not positive")
+        if not 0 <= self.threshold <= 1:
+            raise EditError(f"threshold: {self.threshold} is not between 0 and 1")
+        if not 0 <= self.dropout < 1:
+            raise EditError(f"dropout: {self.dropout} is not at least 0 and below 1")
+
 
 @dataclass
 class QueryOptions:
@@ -112,6 +122,8 @@ class REPHyperParams:
     def __post_init__(self):
         if not self.layers:
             raise EditError("layers is empty: name the layer to edit")
+        if self.v_num_grad_steps < 1:
+            raise EditError(f"v_num_grad_steps: {self.v_num_grad_steps} is not positive")
         if self.fact_token != "subject_last":
             raise EditError(f"fact_token: {self.fact_token!r} is not supported, a pathway sits on subject_last")
         if self.mom2_dtype not in ("float16", "float32", "float64"):

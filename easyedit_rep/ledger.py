@@ -4,7 +4,6 @@ A touched weight is always W₀ + Σ deltas of the edits still there, summed in 
 therefore leaves exactly the model that never had it, and taking the last one out gives back W₀ bit for bit.
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -64,7 +63,7 @@ class Ledger:
         self.edits: list[Edit] = []
         self._original: dict[int, Tensor] = {}
         self._version: dict[int, int] = {}
-        self._names = itertools.count()
+        self._applied = 0
 
     @classmethod
     def of(cls, model, anatomy: Anatomy) -> "Ledger":
@@ -74,6 +73,10 @@ class Ledger:
             ledger = cls(anatomy)
             model.__dict__["_easyedit_rep_ledger"] = ledger
         return ledger
+
+    def __getstate__(self) -> dict:
+        """For copies of the model: a copied tensor counts its writes from zero, so what we know of the count does not hold for it."""
+        return {**self.__dict__, "_version": {}}
 
     def _check_untouched(self, layers) -> None:
         """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change."""
@@ -90,7 +93,7 @@ class Ledger:
         if edit.active:
             raise EditError(f"edit {edit.name} is already applied")
         self._check_untouched(edit.deltas)
-        edit.name = f"edit{next(self._names)}"
+        edit.name, self._applied = f"edit{self._applied}", self._applied + 1
         for layer in edit.deltas:
             if layer not in self._original:
                 self._original[layer] = self.anatomy.weight(layer).detach().clone()

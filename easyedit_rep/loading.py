@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch
+import transformers
+from packaging.version import Version
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -21,11 +23,13 @@ def load_model(model_name: str, device: int | str = "cpu", *, fp16: bool = False
     """(model, tokenizer) by hub name or local path: float32, or float16 with `fp16`; spread over devices with `model_parallel`."""
     if model_name.startswith((".", "/")) and not Path(model_name).exists():
         raise EditError(f"model_name: {model_name} does not exist; give a local folder or a Hugging Face name")
-    place = {"device_map": "auto"} if model_parallel else {}
+    options = {"device_map": "auto"} if model_parallel else {}
+    dtype = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"  # renamed there
+    options[dtype] = torch.float16 if fp16 else torch.float32
     try:
         tok = AutoTokenizer.from_pretrained(model_name)
-        model = AutoModelForCausalLM.from_pretrained(model_name, torch_dtype=torch.float16 if fp16 else torch.float32, **place)
-    except (OSError, ValueError) as error:
+        model = AutoModelForCausalLM.from_pretrained(model_name, **options)
+    except (ImportError, OSError, ValueError) as error:  # a missing tokenizer file ends in an ImportError
         raise EditError(f"model_name: cannot load {model_name!r}: {' '.join(str(error).split())[:300]}") from error
     return (model if model_parallel else model.to(torch_device(device))).eval(), tok
 

@@ -23,9 +23,16 @@ def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(v for v in values if v and v.strip())
 
 
+def _check_group(name: str, group: Mapping) -> None:
+    missing = [key for key in ("prompt", "ground_truth") if key not in group]
+    if missing:
+        raise EditError(f'{name} lacks {", ".join(missing)}: write {{"prompt": […], "ground_truth": […]}}')
+
+
 def _questions(groups: Mapping | None) -> dict[str, tuple[Question, ...]]:
     out = {}
     for name, group in (groups or {}).items():
+        _check_group(name, group)
         prompts = _strings(group["prompt"])
         answers = group["ground_truth"]
         answers = [answers] * len(prompts) if isinstance(answers, str) else list(answers)
@@ -116,6 +123,8 @@ def _column(name: str, value, n: int) -> list:
 
 
 def _group_rows(name: str, groups: Mapping | None, n: int) -> Iterator[dict]:
+    for key, group in (groups or {}).items():
+        _check_group(f"{name}[{key}]", group)
     columns = {
         key: (_column(f"{name}[{key}].prompt", g["prompt"], n), _column(f"{name}[{key}].ground_truth", g["ground_truth"], n))
         for key, g in (groups or {}).items()

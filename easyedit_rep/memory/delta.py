@@ -1,9 +1,13 @@
 """A change of one weight, kept in factors until it is written."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..anatomy import Anatomy
 
 
 @dataclass(frozen=True, eq=False)
@@ -12,7 +16,7 @@ class Delta:
 
     Attributes:
         left: (d, n) float32; what is added to the value.
-        right: (n, D) float32; which keys it is added for. None: `left` is the whole d × D change.
+        right: (n, D) float32; which keys it is added for. None: `left` is the whole d × D change, float32 or float64.
         transposed: the parameter is stored D × d (GPT-2's Conv1D).
     """
 
@@ -23,12 +27,11 @@ class Delta:
     def add_to(self, weight: Tensor) -> None:
         """weight += ΔW in place, in the weight's dtype and orientation."""
         target = weight.T if self.transposed else weight
-        left = self.left.to(weight)
         with torch.no_grad():
             if self.right is None:
-                target.add_(left)
+                target.add_(self.left.to(weight.device))  # in the wider of the two dtypes, then rounded once
             else:
-                target.addmm_(left, self.right.to(weight))
+                target.addmm_(self.left.to(weight), self.right.to(weight))
 
     def dense(self) -> Tensor:
         """The change as a (d, D) float32 matrix."""
@@ -39,3 +42,26 @@ class Delta:
         if self.right is None:
             return self.left.norm().item()
         return ((self.left.T @ self.left) * (self.right @ self.right.T)).sum().clamp(min=0).sqrt().item()
+
+
+@contextmanager
+def scratch_weights(anatomy: Anatomy, layers: Sequence[int]) -> Iterator[dict[int, nn.Parameter]]:
+    """{layer: copy} that stand in for the rewrite weights inside, to be written at will.
+
+    The weights themselves are never written: they need no restoring, and a ledger that watches them sees nothing.
+    """
+    before = {layer: anatomy.weight(layer) for layer in layers}
+    copies = {layer: nn.Parameter(weight.detach().clone(), requires_grad=False) for layer, weight in before.items()}
+    # A pathway layer lists the parameters of the projection it stands in for as its own.
+    owners = {layer: {(m := anatomy.rewrite(layer)), getattr(m, "base_layer", m)} for layer in layers}
+
+    def place(weights: dict[int, nn.Parameter]) -> None:
+        for layer, modules in owners.items():
+            for module in modules:
+                module._parameters["weight"] = weights[layer]
+
+    try:
+        place(copies)
+        yield copies
+    finally:
+        place(before)

@@ -61,7 +61,7 @@ def load_statistics(path: Path, anatomy: Anatomy, layer: int) -> Covariance:
     try:
         with np.load(path, allow_pickle=False) as data:
             total, count = data["mom2.mom2"], int(data["mom2.count"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise EditError(f"statistics {path} cannot be read ({error}): delete the file to have it made again") from error
     size = anatomy.key_size(layer)
     if total.shape != (size, size):
@@ -72,7 +72,10 @@ def load_statistics(path: Path, anatomy: Anatomy, layer: int) -> Covariance:
     record = path.with_suffix(".json")
     provenance = {}
     if record.is_file():
-        provenance = json.loads(record.read_text())
+        try:
+            provenance = dict(json.loads(record.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise EditError(f"record {record} of statistics {path} cannot be read ({error}): delete both to have them made again") from error
         if provenance.get("fingerprint") != anatomy.fingerprint(layer):
             raise EditError(
                 f"statistics {path} were made from {provenance.get('model')!r} with other weights than the loaded model's: "

@@ -48,8 +48,8 @@ def with_offsets(tok):
 
     try:
         backend = convert_slow_tokenizer(tok)
-    except ValueError as error:
-        raise EditError(f"{type(tok).__name__} has no character offsets: load it with use_fast=True ({error})") from None
+    except (AttributeError, ValueError):  # Transformers knows no conversion
+        raise EditError(f"{type(tok).__name__} has no character offsets and no fast twin: load the tokenizer with use_fast=True") from None
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
     return PreTrainedTokenizerFast(tokenizer_object=backend, **{n: getattr(tok, n) for n in names if getattr(tok, n)})
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import EditError
-from ..memory.delta import Delta
+from ..memory.delta import Delta, scratch_weights
 from ..memory.values import ValueConfig, ValueTask, optimise_values
 from ..request import EditRequest
 from .base import BaseEdit, Memory
@@ -21,8 +21,7 @@ def rome(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
     anatomy, prompt = memory.anatomy, request.located
     deltas, keys, info = {}, {}, {}
     layers = sorted(hparams.layers)
-    saved = {layer: anatomy.weight(layer).detach().clone() for layer in layers[:-1]}
-    try:
+    with scratch_weights(anatomy, layers[:-1]) as running:
         for layer in layers:
             rows = memory.context_keys(prompt, [layer])[layer]
             keys[layer] = rows.mean(0)
@@ -35,10 +34,6 @@ def rome(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
                 raise EditError(f"the key of {prompt.text!r} is orthogonal to its own update at layer {layer}: check mom2 statistics")
             deltas[layer] = Delta((value.change / scale)[:, None], u[None], anatomy.is_transposed(layer))
             info[layer] = {"loss": value.loss, "steps": value.steps, "probability": value.probability}
-            if layer in saved:
-                deltas[layer].add_to(anatomy.weight(layer))
-    finally:
-        with torch.no_grad():
-            for layer, weight in saved.items():
-                anatomy.weight(layer).copy_(weight)
+            if layer in running:
+                deltas[layer].add_to(running[layer])
     return BaseEdit(deltas, keys, info)

@@ -36,8 +36,8 @@ class PathwayTraining:
         align_weight: weight of ‖k̂ − k*‖² / ‖k*‖².
         gate_negatives: weight of the binary cross-entropy that teaches the gate when to stay shut; 0 is the paper.
         negatives_per_step: how many other tokens' keys each step sees.
-        key_noise: Gaussian noise on training keys, as a share of their norm, so that the gate opens around them, not only at them.
-        gate_decay: weight decay of the gate.
+        other_subjects: how many prompts about other subjects give negatives, lexically close ones among them.
+        subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
     """
 
     steps: int = 10
@@ -53,8 +53,8 @@ class PathwayTraining:
     align_weight: float = 1.0
     gate_negatives: float = 0.0
     negatives_per_step: int = 256
-    key_noise: float = 0.0
-    gate_decay: float = 0.0
+    other_subjects: int = 0
+    subject_forms: bool = False
 
     def __post_init__(self):
         for name, allowed in (("target", ("whitened", "raw")), ("anchor", ("prompt", "mean")), ("align", ("direction", "key", "both"))):
@@ -63,6 +63,10 @@ class PathwayTraining:
         for name in ("steps", "batch_size", "negatives_per_step"):
             if getattr(self, name) < 1:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is not positive")
+
+
+SHARES = {"prompt": 0.15, "subject": 0.1, "others": 0.5, "text": 0.25}
+"""How a step's negatives are divided: other tokens of the training prompts, first words of the subject, other subjects, ordinary text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +78,14 @@ class TrainingKeys:
         prompt: (D,) key x₀ of the bare prompt, the one the edit maps onto v* exactly.
         mean: (D,) k*, averaged over the contexts.
         target: (D,) unit direction t.
-        negatives: (m, D) keys of tokens at which the gate must stay shut; may be empty.
+        negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty.
     """
 
     positives: Tensor
     prompt: Tensor
     mean: Tensor
     target: Tensor
-    negatives: Tensor
+    negatives: Mapping[str, Tensor]
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -110,43 +114,48 @@ def train_pathway(
 def _train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayTraining, seed: int) -> dict[str, float]:
     device = keys.positives.device
     schedule = torch.Generator().manual_seed(seed)
-    noise = torch.Generator(device).manual_seed(seed)
+    dropout = torch.Generator(device).manual_seed(seed)
     layer.reset(name, torch.Generator(layer.base_layer.weight.device).manual_seed(seed))
-    gate = [*layer.rep_gate_in[name].parameters(), *layer.rep_gate_out[name].parameters()]
-    projection = [layer.rep_down[name].weight, layer.rep_up[name].weight]
-    for p in gate + projection:
+    trained = [p for group in layer.adapter_layer_names for p in getattr(layer, group)[name].parameters()]
+    for p in trained:
         p.requires_grad_(True)
-    optimiser = torch.optim.AdamW(
-        [{"params": projection, "weight_decay": 0.0}, {"params": gate, "weight_decay": config.gate_decay}], lr=config.lr
-    )
+    optimiser = torch.optim.Adam(trained, lr=config.lr)
     anchor = keys.prompt if config.anchor == "prompt" else keys.mean
     parts: dict[str, Tensor] = {}
     for batch in batch_order(len(keys.positives), config.batch_size, config.steps, schedule):
         x = keys.positives[batch.to(device)]
-        if config.key_noise:
-            spread = config.key_noise * x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
-            x = x + spread * torch.randn(x.shape, generator=noise, device=device)
-        adapted = layer.soft(x, name, noise)
+        adapted = layer.soft(x, name, dropout)
         similarity = F.normalize(adapted, dim=-1) @ keys.target
         parts = {}
         if config.align != "key":
             parts["aggregation"] = -(similarity.abs() if config.absolute else similarity).mean()
         if config.align != "direction":
             parts["alignment"] = config.align_weight * ((adapted - keys.prompt) ** 2).sum(-1).mean() / keys.prompt.square().sum()
-        parts["consistency"] = config.consistency_weight * F.mse_loss(layer.soft(keys.prompt, name, noise), anchor)
-        if config.gate_negatives and len(keys.negatives):
-            pick = torch.randint(len(keys.negatives), (config.negatives_per_step,), generator=schedule)
-            parts["gate"] = config.gate_negatives * _gate_loss(layer, name, torch.cat([x, keys.prompt[None]]), keys.negatives[pick.to(device)])
+        parts["consistency"] = config.consistency_weight * F.mse_loss(layer.soft(keys.prompt, name, dropout), anchor)
+        if config.gate_negatives:
+            others = _draw(keys.negatives, config.negatives_per_step, schedule)
+            parts["gate"] = config.gate_negatives * _gate_loss(layer, name, torch.cat([x, keys.prompt[None]]), others)
         loss = sum(parts.values())
         if not torch.isfinite(loss):
             raise EditError(f"pathway training diverged ({loss.item()} at lr {config.lr}): lower rep.training.lr")
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    for p in gate + projection:
+    for p in trained:
         p.requires_grad_(False)
         p.grad = None
     return {key: value.item() for key, value in parts.items()}
+
+
+def _draw(groups: Mapping[str, Tensor], n: int, generator: torch.Generator) -> Tensor:
+    """About `n` negatives, from each group that has any in proportion to its share, with replacement."""
+    groups = {kind: keys for kind, keys in groups.items() if len(keys)}
+    total = sum(SHARES[kind] for kind in groups)
+    picked = []
+    for kind, keys in groups.items():
+        index = torch.randint(len(keys), (max(1, round(n * SHARES[kind] / total)),), generator=generator)
+        picked.append(keys[index.to(keys.device)])
+    return torch.cat(picked)
 
 
 def _gate_loss(layer: RepLayer, name: str, positives: Tensor, negatives: Tensor) -> Tensor:

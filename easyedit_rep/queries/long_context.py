@@ -26,7 +26,7 @@ def long_contexts(tok, corpus: Corpus, subject: str, n: int, n_tokens: int, seed
             if size > 6 * n_tokens:
                 break
         text = " ".join(parts)
-        offsets = tok(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        offsets = tok(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         text = text[: offsets[min(n_tokens, len(offsets)) - 1][1]].strip()
         if subject not in text:
             out.append(text)

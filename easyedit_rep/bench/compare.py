@@ -1,0 +1,92 @@
+"""A base method against the same edits with a pathway around them: records first, numbers from the records."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from ..editor import RobustEditor
+from ..evaluation.predict import predict
+from ..evaluation.robustness import evaluate, finish_locality
+from ..request import EditRequest
+
+KINDS = ("rephrase", "shuffle", "long")
+DOMAINS = (("in_domain", "id"), ("out_of_domain", "ood"))
+COLUMNS = ("success", "locality", "paraphrase", *(f"{kind}_{short}" for kind in KINDS for _, short in DOMAINS))
+"""Columns of the paper's Table 1, in its order of ideas; all are percentages of exact matches, locality of unchanged answers."""
+
+
+def known_only(editor: RobustEditor, requests: Sequence[EditRequest]) -> list[EditRequest]:
+    """The requests whose true answer the model gives before any edit, as in the papers. Those without a `ground_truth` are dropped."""
+    asked = [r for r in requests if r.ground_truth]
+    answers = predict(editor.anatomy, editor.tok, [r.text for r in asked], [r.ground_truth for r in asked])
+    return [request for request, answer in zip(asked, answers, strict=True) if answer.exact]
+
+
+def compare(editor: RobustEditor, requests: Sequence[EditRequest], *, progress: bool = True) -> Iterator[dict]:
+    """Two records for each request, `{base}` and `{base}+REP`, on a model that is clean before and after each.
+
+    The base edit is made once and serves both, so the difference between the two is the pathway alone.
+    """
+    base_name = editor.hparams.rep.base
+    for index, request in enumerate(tqdm(requests, desc="editing", unit="fact", disable=not progress)):
+        queries = editor.queries(request)
+        pre = evaluate(editor.anatomy, editor.tok, request, queries)
+        base = editor.base_edit(request)
+        for method, make in ((base_name, lambda b=base: b), (f"{base_name}+REP", lambda b=base, q=queries: editor.robustify(b, q))):
+            edit = editor.ledger.apply(make())
+            try:
+                post = evaluate(editor.anatomy, editor.tok, request, queries)
+            finally:
+                edit.undo()
+            finish_locality(pre, post)
+            yield {
+                "index": index,
+                "method": method,
+                "prompt": request.text,
+                "subject": request.subject,
+                "target_new": request.target_new,
+                "ground_truth": request.ground_truth,
+                "seconds": edit.seconds,
+                "pre": pre,
+                "post": post,
+            }
+
+
+def write_jsonl(records: Iterable[dict], path: Path) -> list[dict]:
+    """Write each record as it comes, so that a crash loses none that is finished; returns them."""
+    out = []
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            out.append(record)
+    return out
+
+
+def _percent(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return round(100 * sum(values) / len(values), 2) if values else None
+
+
+def summarise(records: Sequence[dict]) -> list[dict]:
+    """One row a method: `COLUMNS` in percent, micro-averaged over queries (None: nothing was asked), `n` and `seconds_per_edit`."""
+    rows = []
+    for method in dict.fromkeys(r["method"] for r in records):
+        mine = [r for r in records if r["method"] == method]
+        row = {
+            "method": method,
+            "n": len(mine),
+            "success": _percent(v for r in mine for v in r["post"]["robustness"]["success"]),
+            "locality": _percent(
+                v for r in mine for key, values in r["post"]["locality"].items() if key.endswith("_acc") for v in values
+            ),
+            "paraphrase": _percent(v for r in mine for v in r["post"]["robustness"]["paraphrase"]),
+        }
+        for kind in KINDS:
+            for domain, short in DOMAINS:
+                row[f"{kind}_{short}"] = _percent(v for r in mine for v in r["post"]["robustness"][kind][domain]["exact"])
+        row["seconds_per_edit"] = round(sum(sum(r["seconds"].values()) for r in mine) / len(mine), 4)
+        rows.append(row)
+    return rows

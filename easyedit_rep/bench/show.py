@@ -1,0 +1,120 @@
+"""Records as a table, a picture and a story. Reads records; only the story asks a model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from ..editor import RobustEditor
+from ..memory.tokens import continuation
+from ..request import EditRequest
+from .compare import COLUMNS
+
+HEADINGS = {
+    "success": "Success",
+    "locality": "Locality",
+    "paraphrase": "Para.",
+    "rephrase_id": "Rephrase\nID",
+    "rephrase_ood": "Rephrase\nOOD",
+    "shuffle_id": "Shuffle\nID",
+    "shuffle_ood": "Shuffle\nOOD",
+    "long_id": "Long\nID",
+    "long_ood": "Long\nOOD",
+}
+
+
+def table(rows: Sequence[dict], title: str) -> Table:
+    """The paper's Table 1 for these rows, with the difference between the last and the first."""
+    out = Table(title=title, caption="percent, exact match of all target tokens; ID = in-domain (trained on), OOD = out-of-domain (never seen)")
+    out.add_column("")
+    for name in COLUMNS:
+        out.add_column(HEADINGS[name], justify="right")
+    out.add_column("s / edit", justify="right")
+    for row in rows:
+        out.add_row(row["method"], *(_cell(row[name]) for name in COLUMNS), f"{row['seconds_per_edit']:.2f}")
+    if len(rows) == 2:
+        first, last = rows
+        gains = [None if first[n] is None or last[n] is None else last[n] - first[n] for n in COLUMNS]
+        out.add_row("difference", *("–" if g is None else f"{g:+.1f}" for g in gains), f"{last['seconds_per_edit'] - first['seconds_per_edit']:+.2f}")
+    return out
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def markdown(rows: Sequence[dict]) -> str:
+    """The same as a Markdown table, for a README."""
+    heads = [HEADINGS[n].replace("\n", " ") for n in COLUMNS]
+    lines = ["| | " + " | ".join(heads) + " | s / edit |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
+    lines += [f"| {r['method']} | " + " | ".join(_cell(r[n]) for n in COLUMNS) + f" | {r['seconds_per_edit']:.2f} |" for r in rows]
+    return "\n".join(lines)
+
+
+def draw(rows: Sequence[dict], path: Path, title: str) -> None:
+    """Bars of every column, one group a column, one bar a method; readable in grey."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = [n for n in COLUMNS if any(r[n] is not None for r in rows)]
+    figure, axes = plt.subplots(figsize=(10, 4.2), layout="constrained")
+    width = 0.8 / len(rows)
+    styles = [("#b8b8b8", "//"), ("#1f5a94", None), ("#222222", None)]
+    for i, row in enumerate(rows):
+        colour, hatch = styles[i % len(styles)]
+        at = [x + (i - (len(rows) - 1) / 2) * width for x in range(len(names))]
+        bars = axes.bar(at, [row[n] or 0 for n in names], width * 0.94, label=row["method"], color=colour, hatch=hatch, edgecolor="white")
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
+    axes.set_xticks(range(len(names)), [HEADINGS[n] for n in names])
+    axes.set_ylabel("queries answered as wanted (%)")
+    axes.set_ylim(0, 108)
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=len(rows), loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def tell(editor: RobustEditor, request: EditRequest) -> Table:
+    """One edit as a reader sees it: what the model says to each query before, after the base edit, and with the pathway."""
+    queries = editor.queries(request)
+    prompt = request.located
+    asked = [("the prompt", prompt)]
+    for kind, domains in queries.prompts(prompt).items():
+        for domain, short in (("in_domain", "ID"), ("out_of_domain", "OOD")):
+            asked += [(f"{kind} {short}", p) for p in domains[domain][:2]]
+    texts = [p.text for _, p in asked]
+    base = editor.base_edit(request)
+    answers = [_answers(editor, texts, request.target_new)]
+    for edit in (base, editor.robustify(base, queries)):
+        editor.ledger.apply(edit)
+        try:
+            answers.append(_answers(editor, texts, request.target_new))
+        finally:
+            edit.undo()
+    out = Table(title=f"one edit, told: {request.text} … {request.ground_truth} → {request.target_new}")
+    for heading in ("query", "text", "before", editor.hparams.rep.base, f"{editor.hparams.rep.base}+REP"):
+        out.add_column(heading)
+    for (label, _), text, *said in zip(asked, texts, *answers, strict=True):
+        shown = text if len(text) <= 90 else f"[…{len(text.split()) - 12} words…] " + " ".join(text.split()[-12:])
+        out.add_row(label, shown, said[0], *(f"[bold]{s}[/bold]" if s == request.target_new.strip() else s for s in said[1:]))
+    return out
+
+
+def _answers(editor: RobustEditor, texts: Sequence[str], target: str) -> list[str]:
+    """Greedy continuations, as many tokens as the target has; nothing is teacher-forced."""
+    out = []
+    for text in texts:
+        _, wanted = continuation(editor.tok, text, target)
+        enc = editor.tok(text, return_tensors="pt").to(editor.anatomy.embedding_device)
+        ids = editor.model.generate(
+            input_ids=enc["input_ids"],
+            attention_mask=enc["attention_mask"],
+            max_new_tokens=len(wanted),
+            do_sample=False,
+            pad_token_id=editor.tok.pad_token_id or 0,
+        )
+        out.append(editor.tok.decode(ids[0, enc["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+    return out

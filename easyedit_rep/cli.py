@@ -1,0 +1,106 @@
+"""The command line: `easyedit-rep demo` and `easyedit-rep edit`."""
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .errors import EditError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+Out = Annotated[Path, typer.Option(help="Folder for records.jsonl and robustness.png.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the table's rows to this file.")]
+Count = Annotated[int, typer.Option("--n", min=1, help="How many facts to edit.")]
+Seed = Annotated[int, typer.Option(help="Which facts are drawn.")]
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on stderr and exit status 2."""
+    try:
+        app()
+    except EditError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(2)
+
+
+def _run(hparams_file: Path | str, data: Path, n: int, seed: int, out: Path, json_file: Path | None, known: bool, story: bool, title: str) -> None:
+    # Imported here so that --help answers at once.
+    from .bench.compare import compare, known_only, summarise, write_jsonl
+    from .bench.show import draw, table, tell
+    from .datasets.records import load_records
+    from .editor import RobustEditor
+    from .hparams import REPHyperParams
+
+    console = Console()
+    requests = load_records(data)
+    editor = RobustEditor.from_hparams(REPHyperParams.from_hparams(str(hparams_file)))
+    total = len(requests)
+    if known:
+        requests = known_only(editor, requests)
+        console.print(f"{len(requests)} of {total} facts are known to the model; the others are left out")
+    if not requests:
+        raise EditError(f"no fact of {data} is known to the model: pass --all to edit them anyway")
+    chosen = random.Random(seed).sample(requests, min(n, len(requests)))
+    out.mkdir(parents=True, exist_ok=True)
+    records = write_jsonl(compare(editor, chosen), out / "records.jsonl")
+    rows = summarise(records)
+    if story:
+        console.print(tell(editor, _telling(chosen, records)))
+    console.print(table(rows, f"{title}, {len(chosen)} facts, each edited alone"))
+    draw(rows, out / "robustness.png", f"{title}: {len(chosen)} edits")
+    if json_file:
+        json_file.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    console.print(f"records: {out / 'records.jsonl'}   picture: {out / 'robustness.png'}" + (f"   rows: {json_file}" if json_file else ""))
+
+
+def _telling(requests, records):
+    """The first edit whose pathway mends something, so that there is a story; the table holds all of them."""
+    def right(record) -> int:
+        return sum(sum(d["exact"]) for k in ("rephrase", "shuffle") for d in record["post"]["robustness"][k].values())
+
+    for base, robust in zip(records[::2], records[1::2], strict=True):
+        if base["post"]["robustness"]["success"] == [1.0] and right(robust) > right(base) + 2:
+            return requests[base["index"]]
+    return requests[0]
+
+
+@app.command()
+def demo(n: Count = 50, seed: Seed = 0, out: Out = Path("results/demo"), json_file: Json = None) -> None:
+    """Edit facts of the shipped demo model with ROME and with ROME+REP, and show what each edit survives."""
+    from .demo import FACTS, HPARAMS
+
+    _run(HPARAMS, FACTS, n, seed, out, json_file, known=True, story=True, title="demo-llama")
+
+
+@app.command()
+def edit(
+    hparams: Annotated[Path, typer.Option(help="A YAML file under hparams/REP/.")],
+    data: Annotated[Path | None, typer.Option(help="JSON records in the REP paper's format.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="One fact: the prompt, holding the subject or {}.")] = None,
+    subject: Annotated[str | None, typer.Option()] = None,
+    target: Annotated[str | None, typer.Option(help="One fact: the new answer.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
+    n: Count = 60,
+    seed: Seed = 0,
+    out: Out = Path("results/edit"),
+    json_file: Json = None,
+) -> None:
+    """Edit any model: the facts of a data file, or one fact given by --prompt, --subject and --target."""
+    if data is not None:
+        _run(hparams, data, n, seed, out, json_file, known=not every, story=False, title=hparams.stem)
+        return
+    if not (prompt and subject and target):
+        raise EditError("nothing to edit: give --data FILE, or --prompt, --subject and --target")
+    from .bench.show import tell
+    from .editor import RobustEditor
+    from .hparams import REPHyperParams
+    from .request import EditRequest
+
+    request = EditRequest(prompt, subject, target)
+    editor = RobustEditor.from_hparams(REPHyperParams.from_hparams(str(hparams)))
+    Console().print(tell(editor, request))

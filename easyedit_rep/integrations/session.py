@@ -1,0 +1,125 @@
+"""REP as one of EasyEdit's algorithms: `ALG_DICT["REP"]`, and what it keeps between calls, on the model and nowhere else.
+
+Nothing here imports EasyEdit; `integrations.easyedit` puts it in its place.
+"""
+
+import copy as copying
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from ..editor import RobustEditor
+from ..errors import EditError
+from ..evaluation.robustness import evaluate
+from ..hparams import REPHyperParams
+from ..ledger import Edit
+from ..memory.covariance import Covariance
+from ..queries import Queries
+from ..request import EditRequest
+
+
+@dataclass(eq=False)
+class Bridge:
+    """What the integration keeps for one model, in the model's `__dict__`, so that it goes when the model goes."""
+
+    sessions: dict[REPHyperParams, "Session"] = field(default_factory=dict)
+    inverses: WeakKeyDictionary[Covariance, Tensor] = field(default_factory=WeakKeyDictionary)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Bridge":
+        return model.__dict__.setdefault("_easyedit_rep_bridge", cls())
+
+    def __reduce__(self):
+        # A copied or pickled model begins anew: its editors are bound to the modules of the old one.
+        return Bridge, ()
+
+
+class Session:
+    """The `RobustEditor` of one model, tokenizer and set of hyper-parameters, and the queries of its recent requests."""
+
+    def __init__(self, editor: RobustEditor, tok):
+        self.editor, self.tok = editor, tok
+        self._queries: OrderedDict[tuple, Queries] = OrderedDict()
+
+    @classmethod
+    def of(cls, model: nn.Module, tok, hparams: REPHyperParams) -> "Session":
+        if not isinstance(hparams, REPHyperParams):
+            raise EditError(f"REP cannot use {type(hparams).__name__}: make the hyper-parameters with REPHyperParams.from_hparams")
+        sessions = Bridge.of(model).sessions
+        if hparams not in sessions or sessions[hparams].tok is not tok:
+            sessions[hparams] = cls(RobustEditor(hparams, model, tok), tok)
+        return sessions[hparams]
+
+    def copied(self) -> "Session":
+        """The same session on a deep copy of its model; what was read from the model is shared, since both have the same weights."""
+        editor = self.editor
+        if editor.ledger.edits:
+            raise EditError(f"copy=True: the model carries {len(editor.ledger.edits)} edit(s), undo them first or pass copy=False")
+        memory = editor.memory
+        twin = Session.of(copying.deepcopy(editor.model), self.tok, editor.hparams)
+        shared = {name: editor.__dict__[name] for name in ("corpus", "text_keys", "queries") if name in editor.__dict__}
+        twin.editor.__dict__.update(shared, memory=replace(memory, anatomy=twin.editor.anatomy))
+        return twin
+
+    def queries(self, request: EditRequest) -> Queries:
+        """The request's queries, made once for `pre`, the edit and `post` (the last thousand requests are remembered)."""
+        key = (request.text, request.subject, request.target_new, request.subject_rephrase, request.long_context)
+        if key not in self._queries:
+            self._queries[key] = self.editor.queries(request)
+            if len(self._queries) > 1000:
+                self._queries.popitem(last=False)
+        return self._queries[key]
+
+    def robustness(self, request: EditRequest) -> dict:
+        editor = self.editor
+        bare = replace(request, locality={}, portability={})  # EasyEdit measures these itself
+        return evaluate(editor.anatomy, editor.tok, bare, self.queries(request))["robustness"]
+
+    def apply(self, request: EditRequest) -> Edit:
+        editor = self.editor
+        return editor.ledger.apply(editor.robustify(editor.base_edit(request), self.queries(request)))
+
+
+def apply_rep_to_model(
+    model: nn.Module,
+    tok,
+    requests: Sequence[Mapping] | Mapping,
+    hparams: REPHyperParams,
+    copy: bool = False,
+    return_orig_weights: bool = False,
+    keep_original_weight: bool = False,
+    **kwargs,
+) -> tuple[nn.Module, Callable[[], None]]:
+    """`ALG_DICT["REP"]`: edit `requests` into `model`, in place unless `copy`.
+
+    Contexts, C and texts are made at the first call for these hyper-parameters and kept on the model for the next ones. The other
+    arguments are EasyEdit's and change nothing: the way back is always returned.
+
+    Returns:
+        the model itself, and a call that takes exactly these edits out again.
+
+    Raises:
+        EditError: bad input, before anything was changed.
+    """
+    facts = [EditRequest.from_easyedit(request) for request in ([requests] if isinstance(requests, Mapping) else requests)]
+    session = Session.of(model, tok, hparams)
+    for fact in facts:
+        session.editor.check(fact)
+    if copy:
+        session = session.copied()
+    edits: list[Edit] = []
+
+    def restore() -> None:
+        for edit in reversed(edits):
+            edit.undo()
+
+    try:
+        for fact in facts:
+            edits.append(session.apply(fact))
+    except BaseException:
+        restore()
+        raise
+    return session.editor.model, restore

@@ -1,0 +1,31 @@
+"""Other forms of a subject, by rule: more of what a gate should open for, when a pathway is trained."""
+
+APPOSITIONS = (
+    "{}, known for a long career",
+    "{}, a prominent figure",
+    "{}, a well known name in the field",
+    "{} of the later period",
+    "{}, the company",
+    "{} model",
+    "{} system",
+    "{}, the person in question",
+    "{} and its history",
+    "{}, born long ago",
+    "{} area",
+    "{}, the professional",
+)
+"""What may follow a name without changing whom it names. Negatives carry them too, so a gate cannot open for the words alone."""
+
+
+def subject_forms(subject: str) -> tuple[str, ...]:
+    """Articles, appositions, initials, reordered and partial names; distinct, none equal to `subject`.
+
+    They need not all be natural: they put the subject's tokens into other surroundings, which is what a rephrase does. First words
+    alone are left out, since many subjects share them (a maker's name).
+    """
+    forms = [f"The {subject}", f"the famous {subject}", *(a.replace("{}", subject) for a in APPOSITIONS)]
+    words = subject.split()
+    if len(words) > 1:
+        first, last, head, tail = words[0], words[-1], " ".join(words[:-1]), " ".join(words[1:])
+        forms += [last, f"the {last}", f"Mr. {last}", tail, f"{last}, {head}", f"{first[0]}. {tail}"]
+    return tuple(form for form in dict.fromkeys(forms) if form != subject)

@@ -1,0 +1,82 @@
+"""What a gate must stay shut for: ordinary text, and other subjects, some of them lexically close, made from the corpus's names."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..datasets.corpus import Corpus
+from ..memory.tokens import Prompt
+from ..request import EditRequest
+from .forms import APPOSITIONS
+
+_NAME = re.compile(r"(?<![.!?\"'] )(?<!^)\b[A-Z][^\W\d_]+(?: (?:(?:of|the|de|van|and) )?[A-Z][^\W\d_]+){0,3}")
+"""Capitalised words inside a sentence. A rough net: what it catches only has to be something else than the subject."""
+
+_WORDS = 10
+"""Length of a snippet in words."""
+
+
+@dataclass(frozen=True)
+class OrdinaryText:
+    """Names and short stretches of running text from a corpus, the raw material of negatives."""
+
+    names: tuple[str, ...]
+    snippets: tuple[str, ...]
+
+    @classmethod
+    def from_corpus(cls, corpus: Corpus, n: int, seed: int) -> "OrdinaryText":
+        """Up to `n` distinct names and snippets, fixed by `seed`; fewer (or none) where the text has no more."""
+        names: dict[str, None] = {}
+        snippets: list[str] = []
+        rng = random.Random(f"ordinary/{seed}")
+        for text in corpus.shuffled(seed):
+            for match in _NAME.finditer(text):
+                names.setdefault(match.group(0))
+            words = text.split()
+            if len(words) > _WORDS and len(snippets) < n:
+                start = rng.randrange(len(words) - _WORDS)
+                snippets.append(" ".join(words[start : start + _WORDS]))
+            if len(names) >= n and len(snippets) >= n:
+                break
+        return cls(tuple(names)[:n], tuple(snippets))
+
+
+def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str], n: int, rng: random.Random) -> list[str]:
+    """Up to `n` subjects that are not this one: half share its first words, a quarter stand in its rephrases, a quarter in appositions.
+
+    "Toyota Cresta" gives "Toyota Ontario"; its rephrase "the sedan Toyota Cresta" gives "the sedan Ontario". Shared last words are
+    left out on purpose: a surname alone is one of the forms an edit should survive in.
+    """
+    words = subject.split()
+    heads = [" ".join(words[:i]) for i in range(1, len(words))]
+    carriers = [r for r in rephrases if subject in r or words[-1] in r]
+    out: dict[str, None] = {}
+    for i in range(n if names else 0):
+        name = rng.choice(names)
+        close = f"{rng.choice(heads)} {name.split()[-1]}" if heads else name
+        kind = i % 4
+        if kind in (1, 2):
+            name = close
+        elif kind == 3 and carriers:
+            carrier = rng.choice(carriers)
+            name = carrier.replace(subject, name) if subject in carrier else carrier.replace(words[-1], name.split()[-1])
+        elif kind == 0:
+            name = rng.choice(APPOSITIONS).replace("{}", rng.choice((name, close)))
+        out.setdefault(name)
+    return [name for name in out if name != subject and name not in rephrases]
+
+
+def negative_prompts(request: EditRequest, rephrases: Sequence[str], text: OrdinaryText, n: int, seed: int) -> list[Prompt]:
+    """Up to `n` prompts about other subjects, every other one followed by running text instead of the request's own words.
+
+    Fixed by `seed` and the subject.
+    """
+    rng = random.Random(f"negatives/{seed}/{request.subject}")
+    out = []
+    for i, subject in enumerate(other_subjects(request.subject, rephrases, text.names, n, rng)):
+        if i % 2 and text.snippets:
+            out.append(Prompt(rng.choice(("", "", "The ", "In the ")), subject, " " + rng.choice(text.snippets)))
+        else:
+            out.append(request.located.with_subject(subject))
+    return out

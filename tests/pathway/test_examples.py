@@ -1,0 +1,73 @@
+"""Which prompts a pathway is trained on, and the keys read from them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyedit_rep.memory.keys import read_keys
+from easyedit_rep.memory.tokens import locate
+from easyedit_rep.methods import BaseEdit
+from easyedit_rep.pathway.examples import read_training_keys, training_prompts
+from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.queries import Queries, Split
+from easyedit_rep.request import EditRequest
+
+REQUEST = EditRequest("The mother tongue of {} is", "Ann Lee", "Spanish", rephrase_prompts=("At home Ann Lee speaks", "She speaks"))
+QUERIES = Queries(Split(("A. Lee",), ("Annie",)), Split(("Lee Ann",), ("Le Anne",)), Split(("It was winter.",), ("It was summer.",)))
+CONTEXTS = ("", "I like. ", "I like. ")
+PAPER = PathwayTraining()
+
+
+def texts(config):
+    return [p.text for p in training_prompts(REQUEST, QUERIES, CONTEXTS, config)]
+
+
+def test_prompts_are_contexts_times_subjects_and_then_long_contexts():
+    subjects = ["Ann Lee", "A. Lee", "Lee Ann"]
+    want = [f"{context}The mother tongue of {subject} is" for subject in subjects for context in ("", "I like. ")]
+    assert texts(PAPER) == [*want, "It was winter. The mother tongue of Ann Lee is"]
+    assert texts(PAPER)[0] == REQUEST.text
+    assert texts(replace(PAPER, long_in_training=False)) == want
+
+
+def test_paraphrases_are_templates_only_when_asked_and_where_they_name_the_subject():
+    more = texts(replace(PAPER, prompt_rephrases=True))
+    assert set(texts(PAPER)) < set(more) and more[0] == REQUEST.text
+    assert "I like. At home Lee Ann speaks" in more and not any("She speaks" in text for text in more)
+
+
+def test_what_is_held_out_is_never_trained_on():
+    seen = " ".join(texts(replace(PAPER, prompt_rephrases=True)))
+    assert not any(held in seen for held in ("Annie", "Le Anne", "summer"))
+
+
+@pytest.mark.parametrize("target", ["whitened", "raw"])
+def test_keys_are_the_prompts_own(model, tok, make_memory, target):
+    memory = make_memory(model, tok, layers=(1, 2), contexts=CONTEXTS[:2])
+    stars = {1: torch.randn(48), 2: torch.randn(48)}
+    base = BaseEdit(dict.fromkeys(stars), stars)
+    config = replace(PAPER, target=target)
+    text_keys = {1: torch.full((3, 48), 7.0)}
+    found = read_training_keys(memory, REQUEST, QUERIES, base, config, text_keys)
+    located = [locate(tok, p) for p in training_prompts(REQUEST, QUERIES, memory.contexts, config)]
+    for layer, keys in found.items():
+        want = read_keys(memory.anatomy, located, [layer])[layer]
+        torch.testing.assert_close(keys.prompt, want[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(keys.positives, want[1:], rtol=1e-4, atol=1e-5)
+        assert torch.equal(keys.mean, stars[layer])
+        direction = stars[layer].double()
+        if target == "whitened":
+            direction = torch.linalg.solve(memory.covariances[layer].moment, direction)
+        torch.testing.assert_close(keys.target.double(), direction / direction.norm(), rtol=1e-3, atol=1e-5)
+
+
+def test_negatives_are_all_other_tokens_and_ordinary_text(llama, tok, make_memory):
+    memory = make_memory(llama, tok, contexts=("",))
+    base = BaseEdit({1: None}, {1: torch.randn(48)})
+    text = torch.full((3, 48), 7.0)
+    keys = read_training_keys(memory, REQUEST, QUERIES, base, PAPER, {1: text})[1]
+    located = [locate(tok, p) for p in training_prompts(REQUEST, QUERIES, memory.contexts, PAPER)]
+    assert len(keys.negatives) == sum(len(p.ids) - 1 for p in located) + 3 and torch.equal(keys.negatives[-3:], text)
+    rows = keys.negatives[:, None] - torch.cat([keys.positives, keys.prompt[None]])[None]
+    assert rows.abs().amax(-1).min() > 1e-3, "no subject-last key is among them"

@@ -1,0 +1,160 @@
+"""Training on cached keys, against the paper's formulas written out with PyTorch's own Adam."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from easyedit_rep.errors import EditError
+from easyedit_rep.pathway import RepConfig, RepLayer
+from easyedit_rep.pathway.model import detached_state
+from easyedit_rep.pathway.training import PathwayTraining, TrainingKeys, batch_order, train_pathway
+
+QUIET = PathwayTraining(steps=4, lr=0.02, consistency_weight=3.0)
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 12))
+def test_every_example_is_seen_before_any_is_seen_again(n, size, steps):
+    order = list(batch_order(n, size, steps, torch.Generator().manual_seed(0)))
+    assert len(order) == steps and all(len(batch) == min(n, size) for batch in order)
+    epoch = n // min(n, size)  # batches before the rest is too few for another
+    for start in range(0, steps, epoch):
+        seen = torch.cat(order[start : start + epoch]).tolist()
+        assert len(seen) == len(set(seen))
+    assert all(set(batch.tolist()) <= set(range(n)) for batch in order)
+
+
+def make_layer(dropout=0.0):
+    return RepLayer(nn.Linear(48, 32), "a", RepConfig(target_modules=["x"], rank=4, dropout=dropout, inference_mode=True))
+
+
+@pytest.fixture
+def keys():
+    torch.manual_seed(2)
+    positives, mean = torch.randn(6, 48), torch.randn(48)
+    # One negative many times, so that which are drawn does not matter to the oracle.
+    return TrainingKeys(positives, torch.randn(48), mean, F.normalize(torch.randn(48), dim=0), torch.randn(1, 48).repeat(5, 1))
+
+
+def oracle(keys, config, seed):
+    """Parameters after training, and the last losses, in float64."""
+    layer = make_layer()
+    layer.reset("a", torch.Generator().manual_seed(seed))
+    p = {key: value.double().requires_grad_() for key, value in detached_state(layer, "a").items()}
+    k = SimpleNamespace(**{name: value.double() for name, value in vars(keys).items()})
+    adam = torch.optim.Adam(p.values(), lr=config.lr)
+
+    def logit(x):
+        inner = F.gelu(x @ p["rep_gate_in.weight"].T + p["rep_gate_in.bias"])
+        return inner @ p["rep_gate_out.weight"].T + p["rep_gate_out.bias"]
+
+    def adapt(x):
+        return x + torch.sigmoid(logit(x)) * (x @ p["rep_down.weight"].T @ p["rep_up.weight"].T)
+
+    for _ in range(config.steps):
+        cosines = torch.stack([adapt(x) @ k.target / adapt(x).norm() for x in k.positives])
+        parts = {}
+        if config.align in ("direction", "both"):
+            parts["aggregation"] = -(cosines.abs() if config.absolute else cosines).mean()
+        if config.align in ("key", "both"):
+            distance = torch.stack([(adapt(x) - k.prompt).norm() ** 2 / k.prompt.norm() ** 2 for x in k.positives])
+            parts["alignment"] = config.align_weight * distance.mean()
+        anchor = k.prompt if config.anchor == "prompt" else k.mean
+        parts["consistency"] = config.consistency_weight * ((adapt(k.prompt) - anchor) ** 2).mean()
+        if config.gate_negatives:
+            opened = -torch.log(torch.sigmoid(logit(torch.cat([k.positives, k.prompt[None]])))).mean()
+            parts["gate"] = config.gate_negatives * (opened - torch.log(1 - torch.sigmoid(logit(k.negatives))).mean())
+        adam.zero_grad()
+        sum(parts.values()).backward()
+        adam.step()
+    return {key: value.detach() for key, value in p.items()}, {key: value.item() for key, value in parts.items()}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"absolute": True},
+        {"anchor": "mean"},
+        {"align": "key", "align_weight": 2.0},
+        {"align": "both"},
+        {"gate_negatives": 1.5},
+        {"consistency_weight": 0.0},
+        {"target": "raw", "align": "both", "anchor": "mean", "absolute": True, "gate_negatives": 0.5},
+    ],
+    ids=lambda options: ",".join(options) or "paper",
+)
+def test_equals_the_formulas(keys, options):
+    config = replace(QUIET, **options)
+    want, losses = oracle(keys, config, seed=5)
+    layer = make_layer()
+    found = train_pathway({1: layer}, {1: keys}, "a", config, seed=5)[1]
+    assert found == pytest.approx(losses, rel=1e-4, abs=1e-6)
+    for key, value in detached_state(layer, "a").items():
+        torch.testing.assert_close(value.double(), want[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_weights_of_the_gate_decay(keys):
+    plain, decayed = make_layer(), make_layer()
+    train_pathway({1: plain}, {1: keys}, "a", QUIET, seed=0)
+    train_pathway({1: decayed}, {1: keys}, "a", replace(QUIET, gate_decay=5.0), seed=0)
+    assert decayed.rep_gate_in["a"].weight.norm() < 0.9 * plain.rep_gate_in["a"].weight.norm()
+
+
+@pytest.mark.parametrize("options", [{}, {"key_noise": 0.3, "gate_negatives": 1.0, "batch_size": 2}], ids=["paper", "noisy"])
+def test_same_seed_same_bits_and_no_global_randomness(keys, options):
+    config, layers = replace(QUIET, **options), [make_layer(dropout=0.3) for _ in range(3)]
+    before = torch.get_rng_state()
+    for layer, seed in zip(layers, (7, 7, 8), strict=True):
+        train_pathway({1: layer}, {1: keys}, "a", config, seed)
+    assert torch.equal(before, torch.get_rng_state())
+    one, two, other = (detached_state(layer, "a") for layer in layers)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not any(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_layers_are_trained_apart(keys):
+    others = replace(keys, positives=keys.positives.flip(0) + 1)
+    alone, together = make_layer(), {1: make_layer(), 2: make_layer()}
+    train_pathway({2: alone}, {2: others}, "a", QUIET, seed=3)
+    train_pathway(together, {1: keys, 2: others}, "a", QUIET, seed=3)
+    want = detached_state(alone, "a")
+    assert all(torch.equal(value, want[key]) for key, value in detached_state(together[2], "a").items())
+
+
+def test_nothing_asks_for_gradients_afterwards(keys):
+    layer = make_layer()
+    train_pathway({1: layer}, {1: keys}, "a", QUIET, seed=0)
+    assert not any(p.requires_grad or p.grad is not None for n, p in layer.named_parameters() if n.startswith("rep_"))
+
+
+def test_no_negatives_no_gate_loss(keys):
+    found = train_pathway({1: make_layer()}, {1: replace(keys, negatives=keys.negatives[:0])}, "a", replace(QUIET, gate_negatives=1.0), seed=0)
+    assert set(found[1]) == {"aggregation", "consistency"}
+
+
+def test_divergence_is_refused(keys):
+    with pytest.raises(EditError, match=r"pathway training diverged \(.*lr 1e\+30\): lower rep.training.lr"):
+        train_pathway({1: make_layer()}, {1: keys}, "a", replace(QUIET, lr=1e30, steps=9), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"target": "C"}, "target: 'C' is not one of whitened, raw"),
+        ({"anchor": "k"}, "anchor: 'k' is not one of prompt, mean"),
+        ({"align": ""}, "align: '' is not one of direction, key, both"),
+        ({"steps": 0}, "steps: 0 is not positive"),
+        ({"batch_size": -1}, "batch_size: -1 is not positive"),
+        ({"negatives_per_step": 0}, "negatives_per_step: 0 is not positive"),
+    ],
+)
+def test_bad_options_are_refused(options, said):
+    with pytest.raises(EditError) as error:
+        PathwayTraining(**options)
+    assert str(error.value) == f"rep.training.{said}"

@@ -1,0 +1,174 @@
+"""Shuffles, long contexts, rephrases, and their halves."""
+
+import itertools
+import json
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from easyedit_rep.datasets.corpus import load_corpus
+from easyedit_rep.errors import EditError
+from easyedit_rep.memory.tokens import Prompt, locate
+from easyedit_rep.queries import Queries, QueryMaker, Split
+from easyedit_rep.queries.long_context import long_contexts
+from easyedit_rep.queries.rephrase import load_rephrases
+from easyedit_rep.queries.shuffle import shuffled_subjects
+from easyedit_rep.request import EditRequest
+
+SUBJECTS = ["Ann Lee", "Danielle Darrieux", "Łódź", "Zürich in Japan", "東京", "naïve 🙂 cafés"]
+FIXTURES_ARE_CONSTANT = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+
+
+def permutations_of(tok, subject):
+    """Everything a shuffle may be: all orders of the subject's tokens, decoded."""
+    ids = tok(" " + subject, add_special_tokens=False)["input_ids"]
+    assert len(ids) <= 7, "keep the subject short"
+    return {tok.decode(order, clean_up_tokenization_spaces=False).strip() for order in itertools.permutations(ids)} - {subject}
+
+
+@pytest.mark.parametrize("subject", ["Ann Lee", "Łó", "U.S.", "Steve"])
+def test_shuffles_are_the_permutations_of_the_tokens(any_tok, subject):
+    allowed = {text for text in permutations_of(any_tok, subject) if text and "�" not in text}
+    few, all_ = (shuffled_subjects(any_tok, subject, n, seed=0) for n in (3, len(allowed)))
+    assert len(set(few)) == len(few) == min(3, len(allowed)) and set(few) <= allowed
+    assert set(all_) <= allowed and len(all_) >= 0.9 * len(allowed)
+
+
+@FIXTURES_ARE_CONSTANT
+@given(subject=st.text(st.sampled_from("abeghilnotuACDELPSŁóźü 🙂.'"), min_size=1, max_size=14).map(str.strip).filter(bool), n=st.integers(0, 8))
+def test_shuffles_keep_every_byte(any_tok, subject, n):
+    shuffled = shuffled_subjects(any_tok, subject, n, seed=1)
+    assert len(shuffled) <= n and len(set(shuffled)) == len(shuffled) and subject not in shuffled
+    known = any_tok.decode(any_tok(" " + subject, add_special_tokens=False)["input_ids"], skip_special_tokens=True)
+    for text in shuffled:
+        # Bytes, because a byte-level tokenizer's tokens may be parts of a character.
+        assert sorted(text.replace(" ", "").encode()) == sorted(known.replace(" ", "").encode())
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_shuffles_are_fixed_by_seed_and_subject_alone(any_tok, subject):
+    want = shuffled_subjects(any_tok, subject, 5, seed=0)
+    random.seed(99)
+    state = random.getstate()
+    assert shuffled_subjects(any_tok, subject, 5, seed=0) == want
+    assert shuffled_subjects(any_tok, subject, 3, seed=0) == want[:3], "asking for fewer changes none"
+    assert random.getstate() == state
+    if len(want) == 5:
+        assert shuffled_subjects(any_tok, subject, 5, seed=1) != want
+
+
+def test_a_single_token_has_no_shuffle(make_tokenizer):
+    tok = make_tokenizer("bos")
+    assert len(tok(" is", add_special_tokens=False)["input_ids"]) == 1
+    assert shuffled_subjects(tok, "is", 10, seed=0) == ()
+    assert tok.convert_ids_to_tokens(tok(" The", add_special_tokens=False)["input_ids"]) == ["Ġ", "The"]
+    assert shuffled_subjects(tok, "The", 10, seed=0) == (), "a space moved to the end makes no other name"
+
+
+@pytest.mark.parametrize("n_tokens", [5, 40, 200])
+def test_long_contexts_have_their_length_and_do_not_name_the_subject(any_tok, corpus, n_tokens):
+    texts = long_contexts(any_tok, corpus, "Steve Jobs", 6, n_tokens, seed=0)
+    assert len(texts) == 6
+    for text in texts:
+        # A cut inside a word may make its end be spelled otherwise.
+        assert abs(len(any_tok(text, add_special_tokens=False)["input_ids"]) - n_tokens) <= 2
+        assert "Steve Jobs" not in text and text == text.strip()
+        assert text in " ".join([*corpus.texts, *corpus.texts]), "it is running text"
+
+
+def test_long_contexts_are_fixed_by_seed_and_subject(tok, corpus):
+    want = long_contexts(tok, corpus, "Ann Lee", 3, 30, seed=0)
+    assert long_contexts(tok, corpus, "Ann Lee", 3, 30, seed=0) == want
+    assert long_contexts(tok, corpus, "Ann Lee", 3, 30, seed=1) != want != long_contexts(tok, corpus, "Steve", 3, 30, seed=0)
+
+
+def test_long_contexts_take_what_there_is(tok):
+    short = load_corpus(["I like Paris."])
+    assert long_contexts(tok, short, "Ann", 2, 500, seed=0) == ("I like Paris.",) * 2
+    assert long_contexts(tok, short, "Paris", 2, 500, seed=0) == (), "every text names the subject"
+
+
+def test_braces_in_a_context_are_ordinary_characters(any_tok):
+    (text,) = long_contexts(any_tok, load_corpus(["We write {braces} and {} too."]), "Ann Lee", 1, 500, seed=0)
+    prompt = EditRequest("{} plays the", "Ann Lee", "piano").located
+    queries = Queries(Split(), Split(), Split((text,)))
+    (put,) = queries.prompts(prompt)["long"]["in_domain"]
+    assert put.text == f"{text} Ann Lee plays the"
+    located = locate(any_tok, put)
+    assert any_tok.decode(located.ids[: located.last + 1], skip_special_tokens=True).endswith("Ann Lee")
+
+
+@given(st.lists(st.sampled_from("abcdefgh")))
+def test_halves_are_disjoint_and_in_order(variants):
+    split = Split.halves(tuple(variants))
+    distinct = list(dict.fromkeys(variants))
+    assert [*split.in_domain, *split.out_of_domain] == distinct
+    assert len(split.in_domain) - len(split.out_of_domain) in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("{", "Expecting"),
+        ("[1]", "holds a list"),
+        ('{"Ann": "A."}', "the entry of 'Ann' is not a list of strings"),
+        ('{"Ann": ["A.", 5]}', "the entry of 'Ann' is not a list of strings"),
+    ],
+)
+def test_rephrase_file_of_a_wrong_form_is_refused(tmp_path, text, said):
+    path = tmp_path / "names.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(EditError) as error:
+        load_rephrases(path)
+    assert said in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_rephrase_file(tmp_path):
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps({"Łódź": ["Lodz", " ", "the city of Łódź"]}), encoding="utf-8")
+    assert load_rephrases(path) == {"Łódź": ("Lodz", "the city of Łódź")}
+
+
+class TestMaker:
+    REQUEST = EditRequest("The mother tongue of {} is", "Danielle Darrieux", "Spanish")
+
+    @pytest.fixture
+    def make(self, tok, corpus):
+        def make(**options):
+            defaults = {"shuffle_count": 4, "long_context_count": 3, "long_context_tokens": 30, "max_tokens": 512, "seed": 0}
+            return QueryMaker(**{"tok": tok, "rephrases": {"Danielle Darrieux": ("D. D.", "Ms. Darrieux")}, "corpus": corpus, **defaults, **options})
+
+        return make
+
+    def test_makes_what_the_request_lacks(self, make):
+        queries = make()(self.REQUEST)
+        assert queries.rephrase == Split(("D. D.",), ("Ms. Darrieux",))
+        assert (len(queries.shuffle.in_domain), len(queries.shuffle.out_of_domain)) == (2, 2)
+        assert (len(queries.long.in_domain), len(queries.long.out_of_domain)) == (2, 1)
+        assert queries == make()(self.REQUEST)
+
+    def test_keeps_what_the_request_brings(self, make):
+        request = EditRequest("{} is", "Danielle Darrieux", "x", subject_rephrase=("Dani", "D."), long_context=("Once.", "Twice."))
+        queries = make()(request)
+        assert queries.rephrase == Split(("Dani",), ("D.",)) and queries.long == Split(("Once.",), ("Twice.",))
+
+    def test_puts_variants_in_their_place(self, make):
+        prompts = make()(self.REQUEST).prompts(self.REQUEST.located)
+        assert prompts["rephrase"]["out_of_domain"] == [Prompt("The mother tongue of ", "Ms. Darrieux", " is")]
+        assert all(p.prefix == "The mother tongue of " and p.suffix == " is" for p in prompts["shuffle"]["in_domain"])
+        assert all(p.text.endswith(" The mother tongue of Danielle Darrieux is") for p in prompts["long"]["in_domain"])
+
+    def test_contexts_leave_room_for_prompt_and_target(self, make, tok):
+        for limit in (50, 60, 90):
+            queries = make(max_tokens=limit, long_context_tokens=500)(self.REQUEST)
+            texts = [p.text for p in queries.prompts(self.REQUEST.located)["long"]["in_domain"]]
+            assert texts and all(len(tok(f"{text} Spanish")["input_ids"]) <= limit for text in texts)
+        assert make(max_tokens=30)(self.REQUEST).long == Split()
+
+    @pytest.mark.parametrize("options", [{"corpus": None}, {"long_context_count": 0}])
+    def test_none_where_none_can_be_made(self, make, options):
+        assert make(**options)(self.REQUEST).long == Split()

@@ -1,0 +1,173 @@
+"""Edits come out in any order, and leave exactly the model that never had them."""
+
+import copy
+import itertools
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.errors import EditError
+from easyedit_rep.ledger import Edit, Ledger, Pathway
+from easyedit_rep.memory.delta import Delta
+from easyedit_rep.pathway import RepConfig, RepLayer
+from easyedit_rep.pathway.model import detached_state, layers_of
+
+IDS = torch.tensor([[1, 17, 40, 99, 7, 250, 31, 8]])
+
+
+def random_edits(model, dtype):
+    """Rank one in layer 1; whole in layer 1 and rank one in 2, with a pathway on both; rank one in 2 and 0."""
+    anatomy = Anatomy(model)
+    torch.manual_seed(1)
+
+    def delta(rank):
+        left = torch.randn(32, rank) if rank else 0.05 * torch.randn(32, 48)
+        return Delta(left, 0.05 * torch.randn(rank, 48) if rank else None, anatomy.is_transposed(0))
+
+    names = [anatomy.names.rewrite_module_tmp.format(i) for i in (1, 2)]
+    config = RepConfig(target_modules=names, rank=4, threshold=0.5, inference_mode=True)
+    tensors = {}
+    for i, name in zip((1, 2), names, strict=True):
+        layer = RepLayer(model.get_submodule(name), "x", config)
+        torch.nn.init.normal_(layer.rep_up["x"].weight)
+        tensors[i] = detached_state(layer, "x")
+    return [
+        Edit((), "A", {1: delta(1)}),
+        Edit((), "B", {1: delta(0), 2: delta(1)}, Pathway(config, tensors)),
+        Edit((), "C", {2: delta(1), 0: delta(1)}),
+    ]
+
+
+def state(model):
+    """The base parameters' bits and the outputs."""
+    with torch.no_grad():
+        return {n: p.clone() for n, p in model.named_parameters() if ".rep_" not in n}, model(input_ids=IDS).logits
+
+
+def same(a, b):
+    return a[0].keys() == b[0].keys() and all(torch.equal(a[0][n], b[0][n]) for n in a[0]) and torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_undo_in_every_order_leaves_the_model_that_never_had_the_edit(family, dtype, make_model):
+    def fresh():
+        model = make_model(family).to(dtype)
+        return model, Ledger.of(model, Anatomy(model))
+
+    edits = random_edits(make_model(family), dtype)
+    never = {}
+    for kept in itertools.chain.from_iterable(itertools.combinations(range(3), n) for n in range(4)):
+        model, ledger = fresh()
+        for i in kept:
+            ledger.apply(replace(edits[i]))
+        never[kept] = state(model)
+    assert not same(never[()], never[(1,)]) and not torch.equal(never[(0,)][1], never[(0, 2)][1])
+
+    for order in itertools.permutations(range(3)):
+        model, ledger = fresh()
+        types = [type(m) for m in model.modules()]
+        mine = [ledger.apply(replace(edit)) for edit in edits]
+        assert same(state(model), never[(0, 1, 2)])
+        kept = [0, 1, 2]
+        for i in order:
+            mine[i].undo()
+            kept.remove(i)
+            assert same(state(model), never[tuple(kept)]), f"after {order} up to {i}"
+        assert [type(m) for m in model.modules()] == types and not hasattr(model, "peft_config")
+        assert not ledger.edits and not ledger._original, "nothing is kept of a model without edits"
+
+
+def test_an_undone_edit_can_be_applied_again(llama):
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edits = random_edits(llama, torch.float32)
+    before = state(llama)
+    ledger.apply(edits[1])
+    after = state(llama)
+    edits[1].undo()
+    ledger.apply(edits[1])
+    assert same(state(llama), after) and edits[1].active
+    ledger.apply(edits[0])
+    ledger.undo_all()
+    assert same(state(llama), before) and not any(e.active for e in edits)
+
+
+def test_undoing_twice_does_nothing_and_applying_twice_is_refused(llama):
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edit = ledger.apply(random_edits(llama, torch.float32)[0])
+    with pytest.raises(EditError, match="edit edit0 is already applied"):
+        ledger.apply(edit)
+    edit.undo()
+    weights = {n: p._version for n, p in llama.named_parameters()}
+    edit.undo()
+    assert {n: p._version for n, p in llama.named_parameters()} == weights
+
+
+def test_a_weight_changed_outside_is_noticed(llama):
+    anatomy = Anatomy(llama)
+    ledger = Ledger.of(llama, anatomy)
+    first, second, third = random_edits(llama, torch.float32)
+    ledger.apply(first)
+    with torch.no_grad():
+        anatomy.weight(1)[0, 0] += 1
+    for act in (lambda: ledger.apply(second), first.undo):
+        with pytest.raises(EditError, match=r"model.layers.1.mlp.down_proj.weight was changed outside the ledger while it holds 1 edit"):
+            act()
+    assert ledger.edits == [first] and not second.active and not layers_of(llama)
+    ledger.apply(third)  # layers 2 and 0 are as we left them
+    third.undo()
+
+
+def test_a_change_while_nothing_is_held_is_nobodys_business(llama):
+    anatomy = Anatomy(llama)
+    ledger = Ledger.of(llama, anatomy)
+    edit = random_edits(llama, torch.float32)[0]
+    ledger.apply(edit)
+    edit.undo()
+    with torch.no_grad():
+        anatomy.weight(1).add_(1)
+    before = state(llama)
+    ledger.apply(edit)
+    edit.undo()
+    assert same(state(llama), before)
+
+
+def test_one_ledger_a_model(make_model):
+    one, two = make_model("llama"), make_model("llama")
+    ledger = Ledger.of(one, Anatomy(one))
+    assert Ledger.of(one, Anatomy(one)) is ledger and Ledger.of(two, Anatomy(two)) is not ledger
+    before = state(two)
+    ledger.apply(random_edits(one, torch.float32)[1])
+    assert same(state(two), before) and not Ledger.of(two, Anatomy(two)).edits
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+@pytest.mark.filterwarnings("error")
+def test_a_copy_carries_its_own_history(llama, duplicate):
+    before = state(llama)
+    edits = random_edits(llama, torch.float32)
+    ledger = Ledger.of(llama, Anatomy(llama))
+    for edit in edits:
+        ledger.apply(edit)
+    after = state(llama)
+    twin = duplicate(llama)
+    theirs = Ledger.of(twin, Anatomy(twin))
+    assert theirs is not ledger and len(theirs.edits) == 3 and same(state(twin), after)
+    theirs.undo_all()
+    assert same(state(twin), before) and same(state(llama), after)
+    ledger.undo_all()
+    assert same(state(llama), before)
+
+
+def test_names_are_never_used_twice(llama):
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edit = random_edits(llama, torch.float32)[1]
+    names = []
+    for _ in range(3):
+        ledger.apply(edit)
+        names.append(edit.name)
+        edit.undo()
+    assert len(set(names)) == 3
