@@ -22,12 +22,12 @@ from .memory.contexts import generate_contexts
 from .memory.covariance import Covariance, collect
 from .memory.keys import read_token_keys
 from .memory.statistics import load_statistics, save_statistics, statistics_path
-from .memory.tokens import with_offsets
+from .memory.tokens import continuation_of, with_offsets
 from .methods import BaseEdit, Memory, get_method
 from .pathway.config import RepConfig
 from .pathway.examples import read_training_keys
 from .pathway.layer import RepLayer
-from .pathway.model import detached_state, pathways_disabled
+from .pathway.model import detached_state, global_randomness_kept, pathways_disabled
 from .pathway.training import train_pathway
 from .queries import Queries, QueryMaker
 from .queries.negatives import OrdinaryText
@@ -136,10 +136,11 @@ class RobustEditor:
     # -- one edit ----------------------------------------------------------------------------------------------------------------
 
     def check(self, request: EditRequest) -> None:
-        """Raise `EditError` for a request that does not fit this model's positions."""
+        """Raise `EditError` for a request that does not fit this model's positions, or whose subject and target its tokenizer merges."""
         length = len(self.tok(f"{request.text} {request.target_new}")["input_ids"])
         if length > self.anatomy.max_positions:
             raise EditError(f"prompt {request.text[:60]!r}… has {length} tokens, the model has {self.anatomy.max_positions} positions: shorten it")
+        continuation_of(self.tok, request.located, request.target_new)
 
     def base_edit(self, request: EditRequest) -> Edit:
         """The base method's edit of `request`, not yet applied; the model is as it was."""
@@ -169,7 +170,7 @@ class RobustEditor:
         base = BaseEdit(edit.deltas, edit.info["keys"])
         names = {layer: self.anatomy.names.rewrite_module_tmp.format(layer) for layer in edit.deltas}
         shape = RepConfig(target_modules=list(names.values()), inference_mode=True, **asdict(rep.pathway))
-        with pathways_disabled(self.model):
+        with pathways_disabled(self.model), global_randomness_kept(self.model):
             keys = read_training_keys(
                 memory,
                 request,

@@ -67,8 +67,8 @@ def measure(editor: RobustEditor, request: EditRequest, *, ours_first: bool) -> 
     _, rep = clock(lambda: editor.robustify(edit))
     cosines = []
     for layer, delta in edit.deltas.items():
-        u, v = factors[editor.anatomy.weight_name(layer)]
-        cosines.append(torch.cosine_similarity(delta.dense().double().flatten(), torch.outer(v.double(), u.double()).flatten(), dim=0).item())
+        u, v = (vector.double() for vector in factors[editor.anatomy.weight_name(layer)])
+        cosines.append(torch.cosine_similarity(delta.dense().double().flatten(), torch.outer(v, u).flatten(), dim=0).item())
     return {
         "prompt": request.text,
         "target_new": request.target_new,
@@ -91,20 +91,20 @@ def summarise(rows: list[dict]) -> dict:
 
 
 def render(rows: list[dict], total: dict, title: str) -> Table:
-    table = Table(title=title, caption="steps: ours / theirs; ratio: EasyEdit's time over ours; + REP: the time a pathway adds to a native edit")
-    table.add_column("fact", max_width=32, no_wrap=True)
-    for name in ("steps", "cosine", "EasyEdit s", "native s", "ratio", "+ REP s"):
-        table.add_column(name, justify="right")
+    table = Table(title=title, caption="seconds; steps: native / EasyEdit; ratio: EasyEdit over native; + REP: what a pathway adds")
+    table.add_column("fact", max_width=18, no_wrap=True)
+    for name in ("steps", "cosine", "EasyEdit", "native", "ratio", "+ REP"):
+        table.add_column(name, justify="right", no_wrap=True)
 
     def add(label, steps, row, ratio):
         seconds = (f"{row['easyedit_seconds']:.2f}", f"{row['native_seconds']:.2f}")
-        table.add_row(label, steps, f"{row['cosine']:.6f}", *seconds, f"{ratio:.1f}×", f"{row['rep_seconds']:.2f}")
+        table.add_row(label, steps, f"{row['cosine']:.5f}", *seconds, f"{ratio:.1f}×", f"{row['rep_seconds']:.2f}")
 
     for row in rows:
         label, steps = row["prompt"], f"{row['steps']} / {row['easyedit_steps']}"
         add(label, steps, row, row["easyedit_seconds"] / row["native_seconds"])
     table.add_section()
-    add("median; cosine: lowest", f"{total['steps']:.0f}", total, total["ratio"])
+    add("median", f"{total['steps']:.0f}", total, total["ratio"])
     return table
 
 
@@ -116,9 +116,10 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
 ) -> None:
-    if "EASYEDIT_HOME" not in os.environ:
-        raise EditError("EASYEDIT_HOME is unset: point it at a checkout of zjunlp/EasyEdit")
-    sys.path.insert(0, str(Path(os.environ["EASYEDIT_HOME"]).expanduser()))
+    home = Path(os.environ.get("EASYEDIT_HOME", "EASYEDIT_HOME is unset")).expanduser()
+    if not (home / "easyeditor").is_dir():
+        raise EditError(f"no EasyEdit ({home}): point EASYEDIT_HOME at a checkout of zjunlp/EasyEdit")
+    sys.path.insert(0, str(home))
     if json_file:
         json_file = json_file.resolve()
     os.chdir(ROOT)  # paths in the YAML are relative to the repository

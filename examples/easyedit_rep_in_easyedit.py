@@ -60,9 +60,10 @@ def main(
     sequential: Annotated[bool, typer.Option("--sequential", help="Keep every edit.")] = False,
     data: Annotated[Path, typer.Option(help="Facts, as JSON records.")] = ROOT / "../shared/data/rep/valid.counterfact.json",
 ) -> None:
-    if "EASYEDIT_HOME" not in os.environ:
-        raise EditError("EASYEDIT_HOME is unset: point it at a checkout of zjunlp/EasyEdit")
-    sys.path.insert(0, str(Path(os.environ["EASYEDIT_HOME"]).expanduser()))
+    home = Path(os.environ.get("EASYEDIT_HOME", "EASYEDIT_HOME is unset")).expanduser()
+    if not (home / "easyeditor").is_dir():
+        raise EditError(f"no EasyEdit ({home}): point EASYEDIT_HOME at a checkout of zjunlp/EasyEdit")
+    sys.path.insert(0, str(home))
     from easyeditor import BaseEditor
 
     columns = load_columns(data, n)

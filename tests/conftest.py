@@ -75,7 +75,7 @@ def build_model(family: str, seed: int = 0, **options):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(cls(**config)).eval()
-        for name, parameter in model.named_parameters():  # biases and norms start as constants, which would hide mistakes
+        for parameter in model.parameters():  # biases and norms start as constants, which would hide mistakes
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
     model.config._name_or_path = f"tiny/{family}"

@@ -15,14 +15,16 @@ NAMES = ("rewrite_module_tmp", "mlp_module_tmp", "layer_module_tmp", "ln_f_modul
 
 def test_every_family_finds_its_modules(model, family):
     anatomy = Anatomy(model)
-    assert anatomy.n_layers == 4 and anatomy.max_positions == 512
+    assert anatomy.n_layers == 4
+    assert anatomy.max_positions == 512
     for layer in range(anatomy.n_layers):
         down = anatomy.rewrite(layer)
         assert isinstance(down, Conv1D if family == "gpt2" else nn.Linear)
         assert anatomy.is_transposed(layer) == (family == "gpt2")
         assert anatomy.weight(layer) is down.weight
         assert anatomy.key_size(layer) == 48
-        assert down in set(anatomy.mlp(layer).modules()) and anatomy.mlp(layer) in set(anatomy.layer(layer).modules())
+        assert down in set(anatomy.mlp(layer).modules())
+        assert anatomy.mlp(layer) in set(anatomy.layer(layer).modules())
 
 
 def test_logits_equal_the_models_own(model, rows):
@@ -47,7 +49,8 @@ def test_logits_are_soft_capped_and_taken_from_an_embedding(llama, make_model):
 
 def test_conv1d_is_known_by_class_not_by_shape(make_model):
     anatomy = Anatomy(make_model("gpt2", n_inner=32))
-    assert anatomy.weight(0).shape == (32, 32) and anatomy.is_transposed(0)
+    assert anatomy.weight(0).shape == (32, 32)
+    assert anatomy.is_transposed(0)
 
 
 def test_overrides_take_the_place_of_the_familys_names(llama):
@@ -77,7 +80,8 @@ def test_unknown_architecture_says_what_to_set(llama):
 def test_a_name_that_is_not_in_the_model_is_refused(llama, name, value, said):
     with pytest.raises(EditError) as error:
         Anatomy(llama, **{name: value})
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("layer", [-1, 4])

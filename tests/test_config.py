@@ -37,7 +37,8 @@ def test_builds_nested_values():
 @pytest.mark.parametrize(("value", "number"), [("1e-3", 1e-3), ("5E4", 5e4), (2, 2.0), (0.25, 0.25)])
 def test_floats_as_yaml_reads_them(value, number):
     rate = build(Inner, {"rate": value}, "f").rate
-    assert rate == number and isinstance(rate, float)
+    assert rate == number
+    assert isinstance(rate, float)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,9 @@ def test_what_does_not_fit_is_one_line_that_names_file_and_key(data, said):
     with pytest.raises(EditError) as error:
         build(Outer, data, "f.yaml")
     message = str(error.value)
-    assert said in message and message.startswith("f.yaml") and "\n" not in message
+    assert said in message
+    assert message.startswith("f.yaml")
+    assert "\n" not in message
     if isinstance(data, dict) and isinstance(data.get("inner"), dict):
         assert "inner" in message, "the block is named too"
 
@@ -84,11 +87,15 @@ def test_read_yaml(tmp_path):
     assert read_yaml(tmp_path / "gpt-j.6B.yaml") == read_yaml(str(tmp_path / "gpt-j.6B")) == {"a": 1}
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [1", "cannot read"), ("- 1", "holds no mapping"), ("", "holds no mapping"), (None, "cannot read")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("a: [1", "cannot read"), ("- 1", "holds no mapping"), ("", "holds no mapping"), (None, "cannot read")]
+)
 def test_unreadable_yaml_is_one_line(tmp_path, text, said):
     path = tmp_path / "x.yaml"
     if text is not None:
         path.write_text(text)
     with pytest.raises(EditError) as error:
         read_yaml(path)
-    assert said in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)

@@ -11,7 +11,8 @@ def test_from_a_list_and_from_a_file(tmp_path):
     path = tmp_path / "wiki.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     for corpus, name in ((load_corpus(lines), "texts"), (load_corpus(str(path)), "wiki"), (load_corpus(path), "wiki")):
-        assert list(corpus.texts) == lines and corpus.name == name
+        assert list(corpus.texts) == lines
+        assert corpus.name == name
 
 
 def test_shuffled_gives_every_text_once_by_seed():
@@ -25,7 +26,10 @@ def test_digest_is_of_the_content():
     assert load_corpus(["a", "b"]).digest == load_corpus(["a", "b"]).digest != load_corpus(["ab"]).digest
 
 
-@pytest.mark.parametrize(("source", "said"), [("no/such.txt", "'no/such.txt' is neither a file nor one of wikitext"), (["", " "], "holds no text"), ([], "holds no text")])
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("no/such.txt", "'no/such.txt' is neither a file nor one of wikitext"), (["", " "], "holds no text"), ([], "holds no text")],
+)
 def test_nothing_to_read_is_refused(source, said):
     with pytest.raises(EditError, match=said):
         load_corpus(source)

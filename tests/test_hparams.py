@@ -41,7 +41,8 @@ def load(tmp_path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_loads(path):
     hparams = REPHyperParams.from_hparams(str(path))
-    assert hparams.alg_name == "REP" and hparams.rep.base == path.parent.name
+    assert hparams.alg_name == "REP"
+    assert hparams.rep.base == path.parent.name
     assert hparams.mom2_adjustment, "REP needs C"
 
 
@@ -56,12 +57,15 @@ def test_file_names_the_modules_of_its_model_and_the_papers_settings(name, famil
     written = yaml.safe_load(path.read_text())["rep"]
     paper = asdict(RepOptions())
     assert asdict(hparams.rep) == paper, "the paper's settings are the defaults"
-    assert set(written["pathway"]) == set(paper["pathway"]) and {"base", "engine", "seed", "pathway", "training", "queries"} == set(written)
+    assert set(written["pathway"]) == set(paper["pathway"])
+    assert {"base", "engine", "seed", "pathway", "training", "queries"} == set(written)
     hparams.layers, hparams.v_loss_layer = [1], 3
     model = make_model(family)
     anatomy = RobustEditor.from_hparams(hparams, model, tok).anatomy
     own = RobustEditor.from_hparams(_without_names(hparams), model, tok).anatomy
-    assert anatomy.rewrite(1) is own.rewrite(1) and anatomy.mlp(1) is own.mlp(1) and anatomy.layer(1) is own.layer(1)
+    assert anatomy.rewrite(1) is own.rewrite(1)
+    assert anatomy.mlp(1) is own.mlp(1)
+    assert anatomy.layer(1) is own.layer(1)
     head = model.get_submodule(hparams.lm_head_module)
     assert head.weight is model.get_output_embeddings().weight
     assert model.get_submodule(hparams.attn_module_tmp.format(1))
@@ -114,7 +118,9 @@ def test_refusals_are_one_line_that_names_file_and_value(data, load, change, sai
     with pytest.raises(EditError) as error:
         load(data)
     message = str(error.value)
-    assert said in message and message.startswith("mine.yaml") and "\n" not in message
+    assert said in message
+    assert message.startswith("mine.yaml")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("key", ["rep", "layers", "v_lr", "model_name"])
@@ -137,7 +143,8 @@ def test_paths_may_be_relative_to_the_file(data, load, tmp_path, monkeypatch):
     (tmp_path / "names.json").write_text("{}")
     data["model_name"], data["rep"]["corpus"], data["rep"]["queries"]["rephrase_file"] = "org/hub-name", "text.txt", "names.json"
     hparams = load(data)
-    assert hparams.rep.corpus == str(tmp_path / "text.txt") and hparams.rep.queries.rephrase_file == str(tmp_path / "names.json")
+    assert hparams.rep.corpus == str(tmp_path / "text.txt")
+    assert hparams.rep.queries.rephrase_file == str(tmp_path / "names.json")
     assert hparams.model_name == "org/hub-name"
     monkeypatch.chdir(tmp_path)
     assert load(data).rep.corpus == "text.txt", "what exists from here is left alone"

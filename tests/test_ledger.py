@@ -65,7 +65,8 @@ def test_undo_in_every_order_leaves_the_model_that_never_had_the_edit(family, dt
         for i in kept:
             ledger.apply(replace(edits[i]))
         never[kept] = state(model)
-    assert not same(never[()], never[(1,)]) and not torch.equal(never[(0,)][1], never[(0, 2)][1])
+    assert not same(never[()], never[(1,)])
+    assert not torch.equal(never[(0,)][1], never[(0, 2)][1])
 
     for order in itertools.permutations(range(3)):
         model, ledger = fresh()
@@ -77,8 +78,10 @@ def test_undo_in_every_order_leaves_the_model_that_never_had_the_edit(family, dt
             mine[i].undo()
             kept.remove(i)
             assert same(state(model), never[tuple(kept)]), f"after {order} up to {i}"
-        assert [type(m) for m in model.modules()] == types and not hasattr(model, "peft_config")
-        assert not ledger.edits and not ledger._original, "nothing is kept of a model without edits"
+        assert [type(m) for m in model.modules()] == types
+        assert not hasattr(model, "peft_config")
+        assert not ledger.edits
+        assert not ledger._original, "nothing is kept of a model without edits"
 
 
 def test_an_undone_edit_can_be_applied_again(llama):
@@ -89,10 +92,12 @@ def test_an_undone_edit_can_be_applied_again(llama):
     after = state(llama)
     edits[1].undo()
     ledger.apply(edits[1])
-    assert same(state(llama), after) and edits[1].active
+    assert same(state(llama), after)
+    assert edits[1].active
     ledger.apply(edits[0])
     ledger.undo_all()
-    assert same(state(llama), before) and not any(e.active for e in edits)
+    assert same(state(llama), before)
+    assert not any(e.active for e in edits)
 
 
 def test_undoing_twice_does_nothing_and_applying_twice_is_refused(llama):
@@ -116,7 +121,9 @@ def test_a_weight_changed_outside_is_noticed(llama):
     for act in (lambda: ledger.apply(second), first.undo):
         with pytest.raises(EditError, match=r"model.layers.1.mlp.down_proj.weight was changed outside the ledger while it holds 1 edit"):
             act()
-    assert ledger.edits == [first] and not second.active and not layers_of(llama)
+    assert ledger.edits == [first]
+    assert not second.active
+    assert not layers_of(llama)
     ledger.apply(third)  # layers 2 and 0 are as we left them
     third.undo()
 
@@ -138,10 +145,12 @@ def test_a_change_while_nothing_is_held_is_nobodys_business(llama):
 def test_one_ledger_a_model(make_model):
     one, two = make_model("llama"), make_model("llama")
     ledger = Ledger.of(one, Anatomy(one))
-    assert Ledger.of(one, Anatomy(one)) is ledger and Ledger.of(two, Anatomy(two)) is not ledger
+    assert Ledger.of(one, Anatomy(one)) is ledger
+    assert Ledger.of(two, Anatomy(two)) is not ledger
     before = state(two)
     ledger.apply(random_edits(one, torch.float32)[1])
-    assert same(state(two), before) and not Ledger.of(two, Anatomy(two)).edits
+    assert same(state(two), before)
+    assert not Ledger.of(two, Anatomy(two)).edits
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
@@ -155,9 +164,12 @@ def test_a_copy_carries_its_own_history(llama, duplicate):
     after = state(llama)
     twin = duplicate(llama)
     theirs = Ledger.of(twin, Anatomy(twin))
-    assert theirs is not ledger and len(theirs.edits) == 3 and same(state(twin), after)
+    assert theirs is not ledger
+    assert len(theirs.edits) == 3
+    assert same(state(twin), after)
     theirs.undo_all()
-    assert same(state(twin), before) and same(state(llama), after)
+    assert same(state(twin), before)
+    assert same(state(llama), after)
     ledger.undo_all()
     assert same(state(llama), before)
 

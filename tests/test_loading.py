@@ -17,18 +17,21 @@ def folder(llama, tok, tmp_path):
 @pytest.mark.parametrize(("fp16", "dtype"), [(False, torch.float32), (True, torch.float16)])
 def test_loads_a_folder(folder, llama, tok, fp16, dtype):
     model, tokenizer = load_model(folder, "cpu", fp16=fp16)
-    assert {p.dtype for p in model.parameters()} == {dtype} and not model.training
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert not model.training
     torch.testing.assert_close(model.state_dict(), {k: v.to(dtype) for k, v in llama.state_dict().items()}, rtol=0, atol=0)
     assert tokenizer("Łódź is")["input_ids"] == tok("Łódź is")["input_ids"]
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("./no/such/folder", "model_name: ./no/such/folder does not exist"), ("/", "cannot load '/'"), ("no-such/model", "cannot load")]
+    ("name", "said"),
+    [("./no/such/folder", "model_name: ./no/such/folder does not exist"), ("/", "cannot load '/'"), ("no-such/model", "cannot load")],
 )
 def test_what_cannot_be_loaded_is_one_line(name, said):
     with pytest.raises(EditError) as error:
         load_model(name)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_devices():
@@ -37,7 +40,7 @@ def test_devices():
         assert torch_device(0) == torch_device("0") == torch.device("cuda:0")
     else:
         for device in (0, "1", "cuda:0"):
-            with pytest.raises(EditError, match="needs CUDA.*set device: cpu"):
+            with pytest.raises(EditError, match=r"needs CUDA.*set device: cpu"):
                 torch_device(device)
 
 

@@ -38,7 +38,8 @@ def test_the_subject_is_found(prompt, located):
 def test_what_cannot_be_edited_is_refused(change, said):
     with pytest.raises(EditError) as error:
         EditRequest(**{"prompt": "Ann Lee plays", "subject": "Ann Lee", "target_new": "golf", **change})
-    assert str(error.value).startswith(said) and "\n" not in str(error.value)
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
 
 
 def test_from_easyedit_takes_strings_lists_and_nothing():
@@ -55,7 +56,9 @@ def test_from_easyedit_takes_strings_lists_and_nothing():
             "somebody_elses": 1,
         }
     )
-    assert request.rephrase_prompts == ("Lee plays",) and request.subject_rephrase == ("A. Lee",) and request.long_context == ()
+    assert request.rephrase_prompts == ("Lee plays",)
+    assert request.subject_rephrase == ("A. Lee",)
+    assert request.long_context == ()
     assert request.locality == {"near": (Question("Bob plays", "chess"), Question("Eve plays", "go"))}
     assert request.portability == {"far": (Question("The game of Ann Lee is", "golf"), Question("It is", "golf"))}
     assert EditRequest.from_easyedit({"prompt": "x y", "subject": "x", "target_new": "z", "locality": None}).locality == {}
@@ -79,8 +82,10 @@ def test_columns_become_requests():
         subject_rephrase=[["A."], None],
     )
     assert (one.subject, two.subject) == ("Ann", "Bob")
-    assert one.rephrase_prompts == ("Ann likes",) and two.rephrase_prompts == ("Bob likes", "Bob loves")
-    assert one.locality == {"near": (Question("Eve plays", "go"),)} and two.locality == {}
+    assert one.rephrase_prompts == ("Ann likes",)
+    assert two.rephrase_prompts == ("Bob likes", "Bob loves")
+    assert one.locality == {"near": (Question("Eve plays", "go"),)}
+    assert two.locality == {}
     assert (one.subject_rephrase, two.subject_rephrase) == (("A.",), ())
 
 
@@ -95,7 +100,10 @@ def test_a_single_prompt_may_be_a_string():
         ({"subject": ["Ann"]}, "subject has 1 entries for 2 prompts"),
         ({"target_new": "golf"}, "target_new has 1 entries for 2 prompts"),
         ({"rephrase_prompts": ["a", "b", "c"]}, "rephrase_prompts has 3 entries for 2 prompts"),
-        ({"locality_inputs": {"near": {"prompt": ["a"], "ground_truth": ["b", "c"]}}}, "locality_inputs[near].prompt has 1 entries for 2 prompts"),
+        (
+            {"locality_inputs": {"near": {"prompt": ["a"], "ground_truth": ["b", "c"]}}},
+            "locality_inputs[near].prompt has 1 entries for 2 prompts",
+        ),
         ({"locality_inputs": {"near": {"prompt": [["a", "b"], "c"], "ground_truth": [["d"], "e"]}}}, "near: 2 prompts but 1 ground truths"),
         ({"locality_inputs": {"near": {"prompt": ["a", "b"]}}}, "locality_inputs[near] lacks ground_truth"),
         ({"subject": None}, "subject of prompt 'Ann plays' is empty"),
@@ -105,4 +113,5 @@ def test_columns_that_do_not_fit_are_refused(change, said):
     columns = {"prompts": ["Ann plays", "Bob plays"], "subject": ["Ann", "Bob"], "target_new": ["golf", "chess"], **change}
     with pytest.raises(EditError) as error:
         make_requests(**columns)
-    assert str(error.value).startswith(said) and "\n" not in str(error.value)
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from ..editor import RobustEditor
@@ -14,10 +15,10 @@ HEADINGS = {
     "success": "Success",
     "locality": "Locality",
     "paraphrase": "Para.",
-    "rephrase_id": "Rephrase\nID",
-    "rephrase_ood": "Rephrase\nOOD",
-    "shuffle_id": "Shuffle\nID",
-    "shuffle_ood": "Shuffle\nOOD",
+    "rephrase_id": "Reph.\nID",
+    "rephrase_ood": "Reph.\nOOD",
+    "shuffle_id": "Shuf.\nID",
+    "shuffle_ood": "Shuf.\nOOD",
     "long_id": "Long\nID",
     "long_ood": "Long\nOOD",
 }
@@ -25,11 +26,12 @@ HEADINGS = {
 
 def table(rows: Sequence[dict], title: str) -> Table:
     """The paper's Table 1 for these rows, with the difference between the last and the first."""
-    out = Table(title=title, caption="percent, exact match of all target tokens; ID = in-domain (trained on), OOD = out-of-domain (never seen)")
-    out.add_column("")
+    note = "percent of queries, exact match of all target tokens;\nID: in-domain, trained on; OOD: out-of-domain, never seen"
+    out = Table(title=title, caption=note, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    out.add_column("", no_wrap=True)
     for name in COLUMNS:
-        out.add_column(HEADINGS[name], justify="right")
-    out.add_column("s / edit", justify="right")
+        out.add_column(HEADINGS[name], justify="right", no_wrap=True)
+    out.add_column("s/edit", justify="right", no_wrap=True)
     for row in rows:
         out.add_row(row["method"], *(_cell(row[name]) for name in COLUMNS), f"{row['seconds_per_edit']:.2f}")
     if len(rows) == 2:
@@ -94,7 +96,8 @@ def tell(editor: RobustEditor, request: EditRequest) -> Table:
             answers.append(_answers(editor, texts, request.target_new))
         finally:
             edit.undo()
-    out = Table(title=f"one edit, told: {request.text} … {request.ground_truth} → {request.target_new}")
+    truth = f"{request.ground_truth} → " if request.ground_truth else ""
+    out = Table(title=f"one edit, told: {request.text} … {truth}{request.target_new}", box=box.SIMPLE)
     for heading in ("query", "text", "before", editor.hparams.rep.base, f"{editor.hparams.rep.base}+REP"):
         out.add_column(heading)
     for (label, _), text, *said in zip(asked, texts, *answers, strict=True):

@@ -54,13 +54,11 @@ class Session:
         return sessions[hparams]
 
     def copied(self) -> "Session":
-        """The same session on a deep copy of its model; what was read from the model is shared, since both have the same weights."""
+        """The same session on a deep copy of its model, edits included. What was read from the unedited model serves both."""
         editor = self.editor
-        if editor.ledger.edits:
-            raise EditError(f"copy=True: the model carries {len(editor.ledger.edits)} edit(s), undo them first or pass copy=False")
         memory = editor.memory
         twin = Session.of(copying.deepcopy(editor.model), self.tok, editor.hparams)
-        shared = {name: editor.__dict__[name] for name in ("corpus", "text_keys", "queries") if name in editor.__dict__}
+        shared = {name: editor.__dict__[name] for name in ("corpus", "text", "text_keys", "queries") if name in editor.__dict__}
         twin.editor.__dict__.update(shared, memory=replace(memory, anatomy=twin.editor.anatomy))
         return twin
 

@@ -91,8 +91,7 @@ def read_token_keys(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Seq
     for group in batches([len(row) for row in rows]):
         ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
         for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
+            check_finite(keys[mask.to(keys.device).bool()], layer)
             for j, i in enumerate(group):
                 out[layer][i] = keys[j, : len(rows[i])].float()
-    for layer, keys in out.items():
-        check_finite(torch.cat(keys), layer)
     return out

@@ -61,6 +61,26 @@ def frozen(model: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+@contextmanager
+def _only_at(block: nn.Module, wanted: tuple[Tensor, Tensor]) -> Iterator[None]:
+    """`block`, of the last layer, runs at the `wanted` (rows, columns) alone; elsewhere it adds nothing, and nobody looks."""
+    shape: list[torch.Size] = []
+
+    def gather(_module, args):
+        shape.append(args[0].shape)
+        return (args[0][wanted], *args[1:])
+
+    def scatter(_module, _args, out):
+        return out.new_zeros(*shape.pop()[:2], out.shape[-1]).index_put(wanted, out)
+
+    handles = block.register_forward_pre_hook(gather), block.register_forward_hook(scatter)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @dataclass
 class Suffix:
     """Tokens from the subject's last one on, ready to be replayed through the layers from `first` up.
@@ -83,13 +103,14 @@ class Suffix:
         n = self.hidden.shape[0]
         return Suffix(self.first, self.residual, self.hidden[keep], self.value[keep], _select(self.calls, keep, n))
 
-    def run(self, anatomy: Anatomy, change: Tensor) -> Tensor:
-        """Output (n, T, d) of the last layer, with `change` (n, d) added to what the edited layer's block adds at column 0."""
-        hidden = self.hidden
+    def run(self, anatomy: Anatomy, change: Tensor, wanted: tuple[Tensor, Tensor]) -> Tensor:
+        """Output (m, d) of the last layer at the `wanted` (rows, columns), with `change` (n, d) added to what the edited layer's block
+        adds at column 0."""
         if self.residual:
-            hidden = hidden.clone()
+            hidden = self.hidden.clone()
             hidden[:, 0] += change.to(hidden)
-            return self._replay(anatomy, hidden)
+            with _only_at(anatomy.mlp(anatomy.n_layers - 1), wanted):
+                return self._replay(anatomy, hidden)[wanted]
 
         def insert(_module, _args, out):
             value = (out[0] if isinstance(out, tuple) else out).clone()
@@ -98,7 +119,7 @@ class Suffix:
 
         handle = anatomy.mlp(self.first).register_forward_hook(insert)
         try:
-            return self._replay(anatomy, hidden)
+            return self._replay(anatomy, self.hidden)[wanted]
         finally:
             handle.remove()
 

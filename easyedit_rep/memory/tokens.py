@@ -86,6 +86,15 @@ def continuation(tok, text: str, target: str) -> tuple[list[int], list[int]]:
     return ids[: inside[0]], ids[inside[0] : inside[-1] + 1]
 
 
+def continuation_of(tok, prompt: Prompt, target: str) -> tuple[list[int], list[int], int]:
+    """`continuation` of a prompt, and the index of its subject's last token, which must come before the target."""
+    at = locate(tok, prompt).last
+    before, ids = continuation(tok, prompt.text, target)
+    if at >= len(before):
+        raise EditError(f"target {target!r} merges with subject {prompt.subject!r} into one token: end the prompt with a space")
+    return before, ids, at
+
+
 def continuation_text(text: str, target: str) -> str:
     """`target` as it continues `text`: with one leading space unless `text` already ends in one."""
     return target.lstrip() if text[-1:].isspace() else " " + target.lstrip()

@@ -7,6 +7,7 @@ ROME, section 3.1 and appendix B.4: minimise, over a change δ of what the edite
 with Adam, ‖δ‖ projected to at most clamp_norm_factor · ‖v₀‖ after every step, until the loss is under 0.05.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from ..anatomy import Anatomy
 from ..errors import EditError
 from .replay import frozen, record_suffix
-from .tokens import Prompt, continuation, locate
+from .tokens import Prompt, continuation_of, locate
 
 CONVERGED = 0.05
 """EasyEdit's stopping loss."""
@@ -70,66 +71,63 @@ class _Rows:
     """All rows of all requests, padded into one batch, with what each row contributes to the loss."""
 
     def __init__(self, anatomy: Anatomy, tok, tasks: Sequence[ValueTask], layer: int):
-        ids, split, self.owner, self.is_kl = [], [], [], []
+        ids, split, self.owner, self.is_kl, self.share = [], [], [], [], []
         target_row, target_column, target_id = [], [], []
         for owner, task in enumerate(tasks):
-            for context in task.contexts:
-                prompt = task.prompt.after(context)
-                at = locate(tok, prompt).last
-                before, target = continuation(tok, prompt.text, task.target)
+            # Short sampled contexts often repeat: each text is run once and counts as often as it was drawn.
+            for context, times in Counter(task.contexts).items():
+                before, target, at = continuation_of(tok, task.prompt.after(context), task.target)
                 row = before + target[:-1]
-                if at >= len(before):
-                    raise EditError(f"target {task.target!r} merges with subject {prompt.subject!r} into one token: end the prompt with a space")
                 target_row += [len(ids)] * len(target)
                 target_column += range(len(before) - 1 - at, len(row) - at)
                 target_id += target
-                self._add(ids, split, owner, row, at, is_kl=False)
+                self._add(ids, split, owner, row, at, times / len(task.contexts))
             located = locate(tok, Prompt("", task.prompt.subject, " is a"))
             # Only the distribution at the subject's last token is compared, so the words after it need not be run.
-            self._add(ids, split, owner, located.ids[: located.last + 1], located.last, is_kl=True)
+            self._add(ids, split, owner, located.ids[: located.last + 1], located.last)
         self.suffix = record_suffix(anatomy, ids, split, layer)
         device = self.suffix.hidden.device
-        self.owner, self.is_kl = torch.tensor(self.owner, device=device), torch.tensor(self.is_kl, device=device)
+        self.owner, self.is_kl, self.share = (torch.tensor(x, device=device) for x in (self.owner, self.is_kl, self.share))
         self.target_row, self.target_column, self.target_id = (
             torch.tensor(x, device=device) for x in (target_row, target_column, target_id)
         )
 
-    def _add(self, ids, split, owner, row, at, is_kl):
+    def _add(self, ids, split, owner, row, at, share=None):
+        """A row of a fact, with its share of the mean over contexts; or, without, the KL row."""
         ids.append(row)
         split.append(at)
         self.owner.append(owner)
-        self.is_kl.append(is_kl)
+        self.is_kl.append(share is None)
+        self.share.append(share or 0.0)
 
     def keep(self, rows: Tensor) -> None:
         """Drop every row but `rows` (int64, ascending)."""
         new_index = torch.full_like(self.owner, -1)
         new_index[rows] = torch.arange(len(rows), device=rows.device)
         self.suffix = self.suffix.rows(rows)
-        self.owner, self.is_kl = self.owner[rows], self.is_kl[rows]
+        self.owner, self.is_kl, self.share = self.owner[rows], self.is_kl[rows], self.share[rows]
         stays = new_index[self.target_row] >= 0
         self.target_row = new_index[self.target_row[stays]]
         self.target_column, self.target_id = self.target_column[stays], self.target_id[stays]
 
 
-def _losses(anatomy: Anatomy, rows: _Rows, hidden: Tensor, initial_kl: Tensor | None, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _losses(anatomy: Anatomy, rows: _Rows, delta: Tensor, initial_kl: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Per request: NLL (n,), KL (n,), mean probability (n,); and the log-probabilities (kl rows, V) at the KL position."""
     kl_rows = rows.is_kl.nonzero().squeeze(1)
-    wanted = torch.cat([hidden[rows.target_row, rows.target_column], hidden[kl_rows, 0]])
-    log_probs = anatomy.logits(anatomy.final_norm(wanted)).log_softmax(-1).to(hidden.device)
-    n_target = len(rows.target_id)
+    wanted = torch.cat([rows.target_row, kl_rows]), torch.cat([rows.target_column, torch.zeros_like(kl_rows)])
+    hidden = rows.suffix.run(anatomy, delta[rows.owner], wanted)
+    log_probs = anatomy.logits(anatomy.final_norm(hidden)).log_softmax(-1).to(delta.device)
+    n_target, n_rows = len(rows.target_id), len(rows.owner)
     token_nll = -log_probs[:n_target].gather(1, rows.target_id[:, None]).squeeze(1)
-    n_rows = len(rows.owner)
     per_row = token_nll.new_zeros(n_rows).index_add(0, rows.target_row, token_nll)
     length = token_nll.new_zeros(n_rows).index_add(0, rows.target_row, torch.ones_like(token_nll))
-    fact_rows = (~rows.is_kl).nonzero().squeeze(1)
-    each = per_row[fact_rows] / length[fact_rows]
-    owner = rows.owner[fact_rows]
-    count = each.new_zeros(n).index_add(0, owner, torch.ones_like(each)).clamp(min=1)
-    nll = each.new_zeros(n).index_add(0, owner, each) / count
-    probability = each.detach().new_zeros(n).index_add(0, owner, (-each.detach()).exp()) / count
+    each = per_row / length.clamp(min=1)
+    zeros = each.new_zeros(len(delta))
+    nll = zeros.index_add(0, rows.owner, each * rows.share)
+    probability = zeros.index_add(0, rows.owner, (-each.detach()).exp() * rows.share)
     now = log_probs[n_target:]
     before = now.detach() if initial_kl is None else initial_kl
-    kl = each.new_zeros(n).index_add(0, rows.owner[kl_rows], (now.exp() * (now - before)).sum(-1))
+    kl = zeros.index_add(0, rows.owner[kl_rows], (now.exp() * (now - before)).sum(-1))
     return nll, kl, probability, now
 
 
@@ -154,8 +152,7 @@ def optimise_values(anatomy: Anatomy, tok, layer: int, tasks: Sequence[ValueTask
         active = torch.ones(n, dtype=torch.bool, device=delta.device)
         initial_kl = None
         for step in range(1, config.v_num_grad_steps + 1):
-            hidden = rows.suffix.run(anatomy, delta[rows.owner])
-            nll, kl, probability, kl_now = _losses(anatomy, rows, hidden, initial_kl, n)
+            nll, kl, probability, kl_now = _losses(anatomy, rows, delta, initial_kl)
             if initial_kl is None:
                 initial_kl = kl_now.detach()
             loss = nll + config.kl_factor * kl + config.v_weight_decay * delta.norm(dim=1) / scale**2

@@ -59,8 +59,10 @@ def read_training_keys(
     if config.other_subjects and text is not None:
         made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
         others = [locate(memory.tok, p) for p in made]
-    tokens = read_token_keys(memory.anatomy, [p.ids for p in (*located, *others)], layers)
-    own = [i for i, p in enumerate(prompts) if p.subject == request.subject]
+    own = {i for i, p in enumerate(prompts) if p.subject == request.subject}
+    # What follows a subject is the same words again and again; it is read, for negatives, after the request's own subject only.
+    read = [p.ids if i in own else p.ids[: p.last + 1] for i, p in enumerate(located)]
+    tokens = read_token_keys(memory.anatomy, [*read, *(p.ids for p in others)], layers)
     out = {}
     for layer in layers:
         rows, other_rows = tokens[layer][: len(located)], tokens[layer][len(located) :]
@@ -72,7 +74,7 @@ def read_training_keys(
         groups = {
             "prompt": torch.cat([torch.cat([row[: p.last], row[p.last + 1 :]]) for row, p in zip(rows, located, strict=True)]),
             # The subject's first words: shared with many others, and few among the tokens of the prompts.
-            "subject": torch.cat([rows[i][_start(memory.tok, located[i], prompts[i]) : located[i].last] for i in own]),
+            "subject": torch.cat([rows[i][_start(memory.tok, located[i], prompts[i]) : located[i].last] for i in sorted(own)]),
             "others": torch.cat(other_rows) if other_rows else keys[:0],
             "text": text_keys[layer].to(keys) if text_keys else keys[:0],
         }

@@ -69,6 +69,14 @@ def pathways_disabled(model: nn.Module) -> Iterator[None]:
             layer._disable_adapters = state
 
 
+@contextmanager
+def global_randomness_kept(model: nn.Module) -> Iterator[None]:
+    """Modules made inside take their start weights from PyTorch's global state, which is then put back: those are overwritten anyway."""
+    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        yield
+
+
 def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Add a trained pathway called `name` beside those already there and switch it on.
 
@@ -76,7 +84,7 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
         tensors: {module name: {"rep_down.weight": …}} as `detached_state` gives them.
     """
     flags = {id(p): p.requires_grad for p in model.parameters()}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), global_randomness_kept(model):
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         inject_adapter_in_model(config, model, adapter_name=name)
     present = layers_of(model)

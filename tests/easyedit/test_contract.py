@@ -88,6 +88,23 @@ def test_copy_leaves_the_model_alone(llama, tok, hparams, snapshot):
     assert all(torch.equal(before[name], value) for name, value in snapshot(twin).items())
 
 
+def test_copy_of_an_edited_model_carries_its_edits(llama, tok, hparams, snapshot):
+    before = snapshot(llama)
+    _, first = apply_rep_to_model(llama, tok, [RECORD], hparams)
+    edited = snapshot(llama)
+    other = {**RECORD, "subject": "Ann Lee", "prompt": "The mother tongue of Ann Lee is"}
+    twin, second = apply_rep_to_model(llama, tok, [other], hparams, copy=True)
+    assert all(torch.equal(edited[name], value) for name, value in snapshot(llama).items())
+    second()
+    assert all(torch.equal(edited[name], value) for name, value in snapshot(twin).items())
+    (session,) = Bridge.of(twin).sessions.values()
+    session.editor.ledger.undo_all()
+    first()
+    for model in (twin, llama):
+        assert snapshot(model).keys() == before.keys()
+        assert all(torch.equal(before[name], value) for name, value in snapshot(model).items())
+
+
 def test_sessions_do_not_follow_a_copied_model(llama, tok, hparams):
     _, restore = apply_rep_to_model(llama, tok, [RECORD], hparams)
     restore()

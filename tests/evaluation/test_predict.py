@@ -81,12 +81,17 @@ class TestEvaluate:
                 assert robustness[kind][domain] == {"exact": [ask(t).exact for t in prompts], "token": [ask(t).token for t in prompts]}
 
     def test_a_right_answer_scores_one(self, llama, tok):
-        (answer,) = predict(Anatomy(llama), tok, ["Ann Lee plays the"], ["x"])
-        token = tok.decode([answer.predicted[0]]).strip()
-        predicted, ids = naive(llama, tok, "Ann Lee plays the", token)
-        found = evaluate(Anatomy(llama), tok, EditRequest("{} plays the", "Ann Lee", token), Queries(Split(), Split(), Split()))
-        assert found["robustness"]["success"] == [float(predicted == ids)]
-        assert "rephrase_acc" not in found and found["locality"] == found["portability"] == {} and found["robustness"]["reversion"] == []
+        with torch.no_grad():  # the model always says "is"
+            llama.model.norm.weight.zero_()
+            llama.lm_head = torch.nn.Linear(32, 384)
+            llama.lm_head.bias[tok(" is", add_special_tokens=False)["input_ids"][0]] = 99.0
+        bare = Queries(Split(), Split(), Split())
+        found = evaluate(Anatomy(llama), tok, EditRequest("{} plays", "Ann Lee", "is"), bare)
+        assert found["rewrite_acc"] == found["robustness"]["success"] == [1.0]
+        assert evaluate(Anatomy(llama), tok, EditRequest("{} plays", "Ann Lee", "in"), bare)["robustness"]["success"] == [0.0]
+        assert "rephrase_acc" not in found
+        assert found["locality"] == found["portability"] == {}
+        assert found["robustness"]["reversion"] == []
 
 
 def test_locality_is_agreement_with_before():

@@ -10,7 +10,8 @@ from easyedit_rep.memory.contexts import STARTS, generate_contexts
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_shape_and_start(family, make_model, tok):
     texts = generate_contexts(Anatomy(make_model(family)), tok, [[7, 10], [12, 5]], seed=0)
-    assert texts[0] == "" and len(texts) == 1 + 10 + 5
+    assert texts[0] == ""
+    assert len(texts) == 1 + 10 + 5
     assert all(text.endswith(". ") and text.startswith(STARTS) and not set("{}") & set(text) for text in texts[1:])
 
 

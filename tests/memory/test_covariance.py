@@ -71,7 +71,8 @@ def test_solve_inverts(caplog):
     keys = torch.randn(3, 48)
     with caplog.at_level(logging.WARNING):
         solved = covariance.solve(keys)
-    assert covariance.ridge == 0 and not caplog.records
+    assert covariance.ridge == 0
+    assert not caplog.records
     assert solved.dtype == keys.dtype
     torch.testing.assert_close(solved.double(), torch.linalg.solve(covariance.moment, keys.double().T).T, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(covariance.solve(keys[1]), solved[1], rtol=1e-5, atol=1e-7)

@@ -40,10 +40,18 @@ def test_adds_in_the_weights_dtype(factors, dtype):
 def test_scratch_weights_stand_in_and_leave(family, make_model):
     anatomy = Anatomy(make_model(family))
     before = {i: (anatomy.weight(i), anatomy.weight(i).clone(), anatomy.weight(i)._version) for i in (0, 2)}
-    with pytest.raises(RuntimeError, match="stop"), scratch_weights(anatomy, [0, 2]) as running:
-        for i, weight in running.items():
-            assert anatomy.weight(i) is weight and torch.equal(weight, before[i][1])
-            weight.add_(1)
-        raise RuntimeError("stop")
+
+    def scribble():
+        with scratch_weights(anatomy, [0, 2]) as running:
+            for i, weight in running.items():
+                assert anatomy.weight(i) is weight
+                assert torch.equal(weight, before[i][1])
+                weight.add_(1)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        scribble()
     for i, (weight, values, version) in before.items():
-        assert anatomy.weight(i) is weight and torch.equal(weight, values) and weight._version == version
+        assert anatomy.weight(i) is weight
+        assert torch.equal(weight, values)
+        assert weight._version == version

@@ -98,7 +98,9 @@ def test_bad_file_is_refused_in_one_line(anatomy, saved, damage, said):
     damage(path)
     with pytest.raises(EditError) as error:
         load_statistics(path, anatomy, 1)
-    assert said in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_file_of_another_model_or_layer_is_refused(anatomy, saved, make_model):
@@ -113,7 +115,8 @@ def test_file_without_record_is_taken_on_trust(anatomy, saved, caplog):
     path.with_suffix(".json").unlink()
     with caplog.at_level(logging.WARNING):
         back = load_statistics(path, anatomy, 1)
-    assert "no provenance record" in caplog.text and back.provenance == {}
+    assert "no provenance record" in caplog.text
+    assert back.provenance == {}
     torch.testing.assert_close(back.moment, covariance.moment, rtol=1e-5, atol=1e-6)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cosine_similarity, kl_div, nll_loss
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
@@ -49,11 +49,11 @@ def naive(anatomy, tok, layer, task, config):
             prompt = task.prompt.after(context)
             known, target = continuation(tok, prompt.text, task.target)
             out = logits(known + target, locate(tok, prompt).last)
-            nll.append(F.nll_loss(out[len(known) - 1 : -1], torch.tensor(target)))
+            nll.append(nll_loss(out[len(known) - 1 : -1], torch.tensor(target)))
         kl = locate(tok, Prompt("", task.prompt.subject, " is a"))
         now = logits(kl.ids, kl.last)[kl.last]
         before = now.detach() if before is None else before
-        divergence = F.kl_div(before, now, log_target=True, reduction="sum")
+        divergence = kl_div(before, now, log_target=True, reduction="sum")
         loss = torch.stack(nll).mean() + config.kl_factor * divergence + config.v_weight_decay * delta.norm() / seen[0].norm() ** 2
         losses.append(loss.item())
         if losses[-1] < 0.05 or step == config.v_num_grad_steps - 1:
@@ -82,8 +82,11 @@ def check(anatomy, tok, layer, tasks, options):
 
 
 # A change in the last layer reaches later tokens only through the logits at its own: the prompt must end with the subject there.
-@pytest.mark.parametrize(("layer", "tasks"), [(0, TASKS), (2, TASKS), (3, AT_END)], ids=["first", "middle", "last"])
-@pytest.mark.parametrize("kind", ["bos", "no_bos"])
+@pytest.mark.parametrize(
+    ("kind", "layer", "tasks"),
+    [("bos", 0, TASKS), ("no_bos", 2, TASKS), ("bos", 3, AT_END), ("no_bos", 3, AT_END)],
+    ids=["first", "middle", "last", "last, no BOS"],
+)
 def test_equals_the_whole_model_on_whole_sentences(model, make_tokenizer, kind, layer, tasks):
     check(Anatomy(model), make_tokenizer(kind), layer, tasks, config())
 
@@ -155,7 +158,8 @@ def test_model_is_left_as_it_was(model, tok):
     before = {name: p.clone() for name, p in model.named_parameters()}
     optimise_values(Anatomy(model), tok, 1, TASKS, config())
     for name, p in model.named_parameters():
-        assert torch.equal(p, before[name]) and p.grad is None
+        assert torch.equal(p, before[name])
+        assert p.grad is None
         assert p.requires_grad == (p is not frozen)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
@@ -168,7 +172,7 @@ def test_half_precision_follows_full_precision(model, tok):
         assert b.change.dtype == b.initial.dtype == torch.float32
         torch.testing.assert_close(a.initial, b.initial, rtol=0.2, atol=0.2)
         # Adam's first step is the gradient's signs; those of small entries are lost in bfloat16.
-        assert F.cosine_similarity(a.change, b.change, dim=0) > 0.7
+        assert cosine_similarity(a.change, b.change, dim=0) > 0.7
 
 
 def test_broken_weights_are_refused(llama, tok):

@@ -24,7 +24,8 @@ def test_maps_the_bare_prompts_key_onto_the_new_value(model, tok, make_memory, m
     )
     keys = memory.context_keys(REQUEST.located, [1])[1]
     change = edit.deltas[1].dense().double()
-    assert change.shape == (32, 48) and torch.linalg.matrix_rank(change, rtol=1e-5) == 1
+    assert change.shape == (32, 48)
+    assert torch.linalg.matrix_rank(change, rtol=1e-5) == 1
     torch.testing.assert_close((change @ keys[0].double()).float(), value.change, rtol=1e-4, atol=1e-5)
     # ROME's closed form: the row space is C⁻¹ of the averaged key (or the key itself), so that is the only direction that is answered.
     mean = keys.mean(0).double()
@@ -32,7 +33,8 @@ def test_maps_the_bare_prompts_key_onto_the_new_value(model, tok, make_memory, m
     closed = torch.outer(value.change.double(), u) / (keys[0].double() @ u)
     torch.testing.assert_close(change, closed, rtol=1e-3, atol=1e-4 * closed.abs().max().item())
     torch.testing.assert_close(edit.keys[1], keys.mean(0))
-    assert edit.info[1]["steps"] == value.steps and edit.info[1]["loss"] == pytest.approx(value.loss, rel=1e-3)
+    assert edit.info[1]["steps"] == value.steps
+    assert edit.info[1]["loss"] == pytest.approx(value.loss, rel=1e-3)
 
 
 @pytest.mark.parametrize("inner", [48, 32])
@@ -66,7 +68,9 @@ def test_model_is_untouched(model, tok, make_memory, make_hparams):
     rome(memory, make_hparams(layers=[0, 2]), [REQUEST])
     for name, p in model.named_parameters():
         same, values, version = before[name]
-        assert p is same and torch.equal(p, values) and p._version == version
+        assert p is same
+        assert torch.equal(p, values)
+        assert p._version == version
 
 
 def test_unknown_base_is_refused():

@@ -9,8 +9,9 @@ from easyedit_rep.memory.keys import read_keys
 from easyedit_rep.memory.tokens import locate
 from easyedit_rep.methods import BaseEdit
 from easyedit_rep.pathway.examples import read_training_keys, training_prompts
-from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.pathway.training import SHARES, PathwayTraining
 from easyedit_rep.queries import Queries, Split
+from easyedit_rep.queries.negatives import OrdinaryText
 from easyedit_rep.request import EditRequest
 
 REQUEST = EditRequest("The mother tongue of {} is", "Ann Lee", "Spanish", rephrase_prompts=("At home Ann Lee speaks", "She speaks"))
@@ -33,8 +34,10 @@ def test_prompts_are_contexts_times_subjects_and_then_long_contexts():
 
 def test_paraphrases_are_templates_only_when_asked_and_where_they_name_the_subject():
     more = texts(replace(PAPER, prompt_rephrases=True))
-    assert set(texts(PAPER)) < set(more) and more[0] == REQUEST.text
-    assert "I like. At home Lee Ann speaks" in more and not any("She speaks" in text for text in more)
+    assert set(texts(PAPER)) < set(more)
+    assert more[0] == REQUEST.text
+    assert "I like. At home Lee Ann speaks" in more
+    assert not any("She speaks" in text for text in more)
 
 
 def test_what_is_held_out_is_never_trained_on():
@@ -48,8 +51,7 @@ def test_keys_are_the_prompts_own(model, tok, make_memory, target):
     stars = {1: torch.randn(48), 2: torch.randn(48)}
     base = BaseEdit(dict.fromkeys(stars), stars)
     config = replace(PAPER, target=target)
-    text_keys = {1: torch.full((3, 48), 7.0)}
-    found = read_training_keys(memory, REQUEST, QUERIES, base, config, text_keys)
+    found = read_training_keys(memory, REQUEST, QUERIES, base, config)
     located = [locate(tok, p) for p in training_prompts(REQUEST, QUERIES, memory.contexts, config)]
     for layer, keys in found.items():
         want = read_keys(memory.anatomy, located, [layer])[layer]
@@ -62,12 +64,21 @@ def test_keys_are_the_prompts_own(model, tok, make_memory, target):
         torch.testing.assert_close(keys.target.double(), direction / direction.norm(), rtol=1e-3, atol=1e-5)
 
 
-def test_negatives_are_all_other_tokens_and_ordinary_text(llama, tok, make_memory):
-    memory = make_memory(llama, tok, contexts=("",))
-    base = BaseEdit({1: None}, {1: torch.randn(48)})
-    text = torch.full((3, 48), 7.0)
-    keys = read_training_keys(memory, REQUEST, QUERIES, base, PAPER, {1: text})[1]
-    located = [locate(tok, p) for p in training_prompts(REQUEST, QUERIES, memory.contexts, PAPER)]
-    assert len(keys.negatives) == sum(len(p.ids) - 1 for p in located) + 3 and torch.equal(keys.negatives[-3:], text)
-    rows = keys.negatives[:, None] - torch.cat([keys.positives, keys.prompt[None]])[None]
-    assert rows.abs().amax(-1).min() > 1e-3, "no subject-last key is among them"
+def test_negatives_are_other_tokens_never_the_subjects_last(llama, tok, make_memory, corpus):
+    memory = make_memory(llama, tok, contexts=("", "I like. "))
+    base, config = BaseEdit({1: None}, {1: torch.randn(48)}), replace(PAPER, other_subjects=6)
+    text_keys, text = {1: torch.full((3, 48), 7.0)}, OrdinaryText.from_corpus(corpus, 20, seed=0)
+    keys = read_training_keys(memory, REQUEST, QUERIES, base, config, text_keys, text)[1]
+    prompts = training_prompts(REQUEST, QUERIES, memory.contexts, config)
+    located = [locate(tok, p) for p in prompts]
+    groups = keys.negatives
+    assert set(groups) == set(SHARES)
+    assert len(groups["prompt"]) == sum(len(p.ids) - 1 for p in located)
+    assert torch.equal(groups["text"], text_keys[1])
+    words = tok.tokenize(" Ann Lee")
+    assert len(groups["subject"]) == sum(p.subject == "Ann Lee" for p in prompts) * (len(words) - 1)
+    last = torch.cat([keys.positives, keys.prompt[None]])
+    for kind, rows in groups.items():
+        assert torch.cdist(rows, last).min() > 1e-3, kind  # min() of nothing raises
+    none = read_training_keys(memory, REQUEST, QUERIES, base, PAPER)[1].negatives
+    assert len(none["text"]) == len(none["others"]) == 0

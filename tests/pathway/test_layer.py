@@ -85,8 +85,10 @@ def test_where_no_gate_is_open_the_key_passes_bit_for_bit(keys, dtype):
     layer, keys = make_layer(("a", "b"), dtype=dtype), keys.to(dtype)
     shut = ~(layer.is_open(keys, "a") | layer.is_open(keys, "b")).squeeze(-1)
     adapted = layer.adapt(keys)
-    assert adapted.dtype == dtype and 0 < shut.sum() < shut.numel()
-    assert torch.equal(adapted[shut], keys[shut]) and not torch.equal(adapted[~shut], keys[~shut])
+    assert adapted.dtype == dtype
+    assert 0 < shut.sum() < shut.numel()
+    assert torch.equal(adapted[shut], keys[shut])
+    assert not torch.equal(adapted[~shut], keys[~shut])
 
 
 def test_pathways_add_up_whatever_their_order(keys):
@@ -139,7 +141,8 @@ def test_start_weights_come_from_the_generator():
         assert torch.equal(p, q), name
     assert not one.rep_up["a"].weight.any()
     bound = 48**-0.5
-    assert one.rep_down["a"].weight.abs().max() < bound and one.rep_down["a"].weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.15)
+    assert one.rep_down["a"].weight.abs().max() < bound
+    assert one.rep_down["a"].weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.15)
 
 
 def test_autocast_leaves_the_arithmetic_alone(keys):
@@ -152,10 +155,14 @@ def test_autocast_leaves_the_arithmetic_alone(keys):
 @pytest.mark.parametrize("conv", [False, True])
 def test_parameters_keep_their_names_and_a_copy_keeps_them_tied(keys, conv):
     layer = make_layer(conv=conv)
-    assert layer.weight is layer.base_layer.weight and layer.bias is layer.base_layer.bias and layer.in_features == 48
-    assert {"weight", "bias"} < {name for name, _ in layer.named_parameters()} and not any("base_layer" in n for n in layer.state_dict())
+    assert layer.weight is layer.base_layer.weight
+    assert layer.bias is layer.base_layer.bias
+    assert layer.in_features == 48
+    assert {"weight", "bias"} < {name for name, _ in layer.named_parameters()}
+    assert not any("base_layer" in n for n in layer.state_dict())
     twin = copy.deepcopy(layer)
-    assert twin.weight is twin.base_layer.weight and twin.weight is not layer.weight
+    assert twin.weight is twin.base_layer.weight
+    assert twin.weight is not layer.weight
     assert torch.equal(twin(keys), layer(keys))
     nn.init.zeros_(twin.weight)
     assert not torch.equal(twin(keys), layer(keys))
@@ -163,6 +170,7 @@ def test_parameters_keep_their_names_and_a_copy_keeps_them_tied(keys, conv):
 
 def test_layer_of_a_converted_model_still_runs(keys):
     layer, keys = make_layer().to(torch.bfloat16), keys.bfloat16()
-    assert layer.weight is layer.base_layer.weight and layer(keys).dtype == torch.bfloat16
+    assert layer.weight is layer.base_layer.weight
+    assert layer(keys).dtype == torch.bfloat16
     shut = ~layer.is_open(keys, "a").squeeze(-1)
     assert torch.equal(layer.adapt(keys)[shut], keys[shut])

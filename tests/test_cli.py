@@ -1,0 +1,55 @@
+"""The command line: one-line errors, and the demo's outputs at a small size."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from easyedit_rep import EditError
+from easyedit_rep.bench.compare import COLUMNS
+from easyedit_rep.cli import app, main
+from easyedit_rep.demo import HPARAMS
+
+
+def test_demo_writes_rows_records_and_picture(tmp_path):
+    rows_file = tmp_path / "rows.json"
+    result = CliRunner().invoke(app, ["demo", "--n", "2", "--out", str(tmp_path / "out"), "--json", str(rows_file)])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(rows_file.read_text())["rows"]
+    assert [row["method"] for row in rows] == ["ROME", "ROME+REP"]
+    for row in rows:
+        assert set(row) == {"method", "n", "seconds_per_edit", *COLUMNS}
+        assert row["n"] == 2 and all(0 <= row[column] <= 100 for column in COLUMNS)
+    records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
+    assert [r["method"] for r in records] == ["ROME", "ROME+REP"] * 2
+    assert (tmp_path / "out" / "robustness.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_edit_tells_one_fact():
+    fact = ["--prompt", "The mother tongue of {} is", "--subject", "Odile Abernathy", "--target", "Velish"]
+    result = CliRunner().invoke(app, ["edit", "--hparams", str(HPARAMS), *fact])
+    assert result.exit_code == 0, result.output
+    assert "Odile Abernathy" in result.output and "ROME+REP" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["edit", "--hparams", str(HPARAMS)], "--data"),
+        (["edit", "--hparams", "missing.yaml", "--prompt", "a b", "--subject", "a", "--target", "c"], "missing.yaml"),
+        (["edit", "--hparams", str(HPARAMS), "--prompt", "a b", "--subject", "z", "--target", "c"], "'z'"),
+        (["edit", "--hparams", str(HPARAMS), "--data", "missing.json"], "missing.json"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, named, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["easyedit-rep", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and named in lines[0]
+
+
+def test_errors_reach_a_caller_of_the_app_as_they_are():
+    result = CliRunner().invoke(app, ["edit", "--hparams", str(HPARAMS)])
+    assert isinstance(result.exception, EditError)
