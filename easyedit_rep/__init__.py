@@ -1,10 +1,10 @@
 """easyedit_rep: robust, sequential, measurable and reversible knowledge edits, inside EasyEdit or on their own.
 
-    from easyedit_rep import REPHyperParams, RobustEditor
+from easyedit_rep import REPHyperParams, RobustEditor
 
-    editor = RobustEditor.from_hparams(REPHyperParams.from_hparams("hparams/REP/ROME/llama2-7b.yaml"))
-    metrics, model, edits = editor.edit(prompts=[…], subject=[…], target_new=[…])
-    edits[0].undo()
+editor = RobustEditor.from_hparams(REPHyperParams.from_hparams("hparams/REP/ROME/llama2-7b.yaml"))
+metrics, model, edits = editor.edit(prompts=[…], subject=[…], target_new=[…])
+edits[0].undo()
 """
 
 from .editor import RobustEditor
@@ -15,4 +15,15 @@ from .pathway import RepConfig, RepLayer, RepModel
 from .request import EditRequest
 from .version import __version__
 
-__all__ = ["Edit", "EditError", "EditRequest", "Ledger", "REPHyperParams", "RepConfig", "RepLayer", "RepModel", "RobustEditor", "__version__"]
+__all__ = [
+    "Edit",
+    "EditError",
+    "EditRequest",
+    "Ledger",
+    "REPHyperParams",
+    "RepConfig",
+    "RepLayer",
+    "RepModel",
+    "RobustEditor",
+    "__version__",
+]

@@ -28,7 +28,9 @@ def main() -> None:
         sys.exit(2)
 
 
-def _run(hparams_file: Path | str, data: Path, n: int, seed: int, out: Path, json_file: Path | None, known: bool, story: bool, title: str) -> None:
+def _run(
+    hparams_file: Path | str, data: Path, n: int, seed: int, out: Path, json_file: Path | None, known: bool, story: bool, title: str
+) -> None:
     # Imported here so that --help answers at once.
     from .bench.compare import compare, known_only, summarise, write_jsonl
     from .bench.show import draw, table, tell
@@ -60,6 +62,7 @@ def _run(hparams_file: Path | str, data: Path, n: int, seed: int, out: Path, jso
 
 def _telling(requests, records):
     """The first edit whose pathway mends something, so that there is a story; the table holds all of them."""
+
     def right(record) -> int:
         return sum(sum(d["exact"]) for k in ("rephrase", "shuffle") for d in record["post"]["robustness"][k].values())
 

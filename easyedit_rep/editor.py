@@ -139,7 +139,9 @@ class RobustEditor:
         """Raise `EditError` for a request that does not fit this model's positions, or whose subject and target its tokenizer merges."""
         length = len(self.tok(f"{request.text} {request.target_new}")["input_ids"])
         if length > self.anatomy.max_positions:
-            raise EditError(f"prompt {request.text[:60]!r}… has {length} tokens, the model has {self.anatomy.max_positions} positions: shorten it")
+            raise EditError(
+                f"prompt {request.text[:60]!r}… has {length} tokens, the model has {self.anatomy.max_positions} positions: shorten it"
+            )
         continuation_of(self.tok, request.located, request.target_new)
 
     def base_edit(self, request: EditRequest) -> Edit:
@@ -150,7 +152,11 @@ class RobustEditor:
         with pathways_disabled(self.model):
             result = self._solve(memory, request)
         return Edit(
-            (request,), self.hparams.rep.base, result.deltas, seconds={"base": time.perf_counter() - start}, info={"base": result.info, "keys": result.keys}
+            (request,),
+            self.hparams.rep.base,
+            result.deltas,
+            seconds={"base": time.perf_counter() - start},
+            info={"base": result.info, "keys": result.keys},
         )
 
     def _solve(self, memory: Memory, request: EditRequest) -> BaseEdit:
@@ -235,7 +241,15 @@ class RobustEditor:
             EditError: bad input, before anything was changed.
         """
         requests = make_requests(
-            prompts, subject, target_new, ground_truth, rephrase_prompts, locality_inputs, portability_inputs, subject_rephrase, long_context
+            prompts,
+            subject,
+            target_new,
+            ground_truth,
+            rephrase_prompts,
+            locality_inputs,
+            portability_inputs,
+            subject_rephrase,
+            long_context,
         )
         return self.edit_requests(requests, sequential_edit=sequential_edit, verbose=verbose)
 

@@ -37,6 +37,7 @@ def load_model(model_name: str, device: int | str = "cpu", *, fp16: bool = False
 def check_weights(model: nn.Module) -> None:
     """Raise `EditError` if a parameter holds NaN or infinity."""
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not torch.isfinite(parameter.detach().sum()):
-            if not torch.isfinite(parameter.detach()).all():
-                raise EditError(f"{name} holds NaN or infinite values: the checkpoint is broken, load it again")
+        values = parameter.detach()
+        # The sum is the cheap test; it can overflow where no value does.
+        if parameter.is_floating_point() and not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+            raise EditError(f"{name} holds NaN or infinite values: the checkpoint is broken, load it again")

@@ -81,9 +81,7 @@ def summarise(records: Sequence[dict]) -> list[dict]:
             "method": method,
             "n": len(mine),
             "success": _percent(v for r in mine for v in r["post"]["robustness"]["success"]),
-            "locality": _percent(
-                v for r in mine for key, values in r["post"]["locality"].items() if key.endswith("_acc") for v in values
-            ),
+            "locality": _percent(v for r in mine for key, values in r["post"]["locality"].items() if key.endswith("_acc") for v in values),
             "paraphrase": _percent(v for r in mine for v in r["post"]["robustness"]["paraphrase"]),
         }
         for kind in KINDS:

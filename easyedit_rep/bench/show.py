@@ -37,7 +37,11 @@ def table(rows: Sequence[dict], title: str) -> Table:
     if len(rows) == 2:
         first, last = rows
         gains = [None if first[n] is None or last[n] is None else last[n] - first[n] for n in COLUMNS]
-        out.add_row("difference", *("–" if g is None else f"{g:+.1f}" for g in gains), f"{last['seconds_per_edit'] - first['seconds_per_edit']:+.2f}")
+        out.add_row(
+            "difference",
+            *("–" if g is None else f"{g:+.1f}" for g in gains),
+            f"{last['seconds_per_edit'] - first['seconds_per_edit']:+.2f}",
+        )
     return out
 
 

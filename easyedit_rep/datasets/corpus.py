@@ -52,7 +52,7 @@ def load_corpus(source: str | Path | Sequence[str]) -> Corpus:
         path, config = HUB_CORPORA[str(source)]
         try:
             data = load_dataset(path, config, split="train")
-        except Exception as error:  # noqa: BLE001 (network, disk or hub: the user needs one line whatever it was)
+        except Exception as error:
             raise EditError(f"cannot load {path}/{config}: {error}; pass a local text file instead") from error
         corpus = Corpus(str(source), data["text"], data._fingerprint)
     else:

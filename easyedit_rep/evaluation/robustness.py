@@ -41,7 +41,8 @@ def evaluate(anatomy: Anatomy, tok, request: EditRequest, queries: Queries) -> d
     reversion = batch.add([Question(request.text, request.ground_truth)] if request.ground_truth else [])
     paraphrase = batch.add([Question(text, target) for text in request.rephrase_prompts])
     groups = {
-        section: {key: batch.add(questions) for key, questions in getattr(request, section).items()} for section in ("locality", "portability")
+        section: {key: batch.add(questions) for key, questions in getattr(request, section).items()}
+        for section in ("locality", "portability")
     }
     variants = {
         kind: {domain: batch.add([Question(p.text, target) for p in prompts]) for domain, prompts in domains.items()}

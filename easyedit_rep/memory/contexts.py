@@ -12,7 +12,7 @@ STARTS = ("The", "Therefore", "Because", "I", "You")
 
 
 def generate_contexts(anatomy: Anatomy, tok, length_params: Sequence[Sequence[int]], seed: int) -> tuple[str, ...]:
-    """"" (the bare prompt), then for each (length, n) of `length_params` n texts of `length` tokens, ending in ". ".
+    """ "" (the bare prompt), then for each (length, n) of `length_params` n texts of `length` tokens, ending in ". ".
 
     Sampled from the top 5 tokens as EasyEdit does. Fixed by `seed`; the global random state is left as it was.
     """

@@ -13,10 +13,10 @@ import transformers
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..version import __version__
 from ..anatomy import Anatomy
 from ..datasets.corpus import Corpus
 from ..errors import EditError
+from ..version import __version__
 from .keys import check_finite, forward_keys
 from .tokens import batches, pad
 

@@ -1,7 +1,7 @@
 """Reading keys: the inputs of the down-projections, in one forward that stops at the last layer asked for."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +58,8 @@ def _capture(anatomy: Anatomy, layers: Sequence[int]) -> Iterator[dict[int, Tens
 
 def forward_keys(anatomy: Anatomy, layers: Sequence[int], ids: Tensor, mask: Tensor) -> dict[int, Tensor]:
     """Raw keys (n, T, D) of every token, per layer, model dtype. Nothing above the last layer runs."""
-    with _capture(anatomy, layers) as seen, torch.no_grad():
-        try:
-            anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-        except Enough:
-            pass
+    with _capture(anatomy, layers) as seen, torch.no_grad(), suppress(Enough):
+        anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
     return seen
 
 

@@ -7,7 +7,7 @@ knows an architecture.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -182,7 +182,7 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
         for index in range(first, anatomy.n_layers):
             stack.callback(anatomy.layer(index).register_forward_pre_hook(listen, with_kwargs=True).remove)
         stack.callback(anatomy.mlp(layer).register_forward_hook(watch).remove)
-        try:
+        with suppress(Enough):
             anatomy.decoder(
                 input_ids=ids[:, past:],
                 attention_mask=mask,
@@ -190,8 +190,6 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
                 past_key_values=cache,
                 use_cache=cache is not None,
             )
-        except Enough:
-            pass
     if cache is not None:
         prefix = _PrefixCache({i: tuple(t[..., :past, :] for t in _attention_pair(cache, i)) for i in range(first, anatomy.n_layers)})
         calls = [_replace_cache(call, prefix) for call in calls]

@@ -67,7 +67,12 @@ def load_statistics(path: Path, anatomy: Anatomy, layer: int) -> Covariance:
     if total.shape != (size, size):
         raise EditError(f"statistics {path} are {total.shape}, layer {layer} has keys of length {size}: they belong to another model")
     diagonal = total.diagonal()
-    if count <= 0 or not np.isfinite(total).all() or (diagonal < 0).any() or not np.allclose(total, total.T, rtol=1e-3, atol=1e-3 * diagonal.max()):
+    if (
+        count <= 0
+        or not np.isfinite(total).all()
+        or (diagonal < 0).any()
+        or not np.allclose(total, total.T, rtol=1e-3, atol=1e-3 * diagonal.max())
+    ):
         raise EditError(f"statistics {path} are not a second moment (count {count}): delete the file to have it made again")
     record = path.with_suffix(".json")
     provenance = {}
@@ -75,7 +80,9 @@ def load_statistics(path: Path, anatomy: Anatomy, layer: int) -> Covariance:
         try:
             provenance = dict(json.loads(record.read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise EditError(f"record {record} of statistics {path} cannot be read ({error}): delete both to have them made again") from error
+            raise EditError(
+                f"record {record} of statistics {path} cannot be read ({error}): delete both to have them made again"
+            ) from error
         if provenance.get("fingerprint") != anatomy.fingerprint(layer):
             raise EditError(
                 f"statistics {path} were made from {provenance.get('model')!r} with other weights than the loaded model's: "

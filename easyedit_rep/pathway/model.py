@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from peft import PeftType, inject_adapter_in_model
@@ -21,7 +22,7 @@ class RepModel(BaseTuner):
 
     prefix: str = "rep_"
     tuner_layer_cls = RepLayer
-    target_module_mapping: dict = {}
+    target_module_mapping: ClassVar[dict] = {}
 
     def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **_kwargs):
         if isinstance(target, RepLayer):
