@@ -44,7 +44,7 @@ def build(cls: type, data: Mapping, where: str):
     if missing:
         raise EditError(f"{where}: missing {', '.join(missing)}")
     hints = typing.get_type_hints(cls)
-    values = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in data.items()}
+    values = {key: _convert(value, hints[key], f"{where}.{key}" if ": " in where else f"{where}: {key}") for key, value in data.items()}
     try:
         return cls(**values)
     except EditError as error:
@@ -53,7 +53,7 @@ def build(cls: type, data: Mapping, where: str):
 
 def _convert(value, kind, where: str):
     if is_dataclass(kind):
-        return build(kind, {} if value is None else value, where.replace(": ", " ", 1) if where.count(": ") > 1 else where)
+        return build(kind, {} if value is None else value, where)
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         options = typing.get_args(kind)
         if value is None and type(None) in options:

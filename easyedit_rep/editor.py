@@ -75,7 +75,7 @@ class RobustEditor:
     @cached_property
     def memory(self) -> Memory:
         check_weights(self.model)
-        with pathways_disabled(self.model):
+        with pathways_disabled(self.model), self.ledger.unedited():
             covariances = self._covariances()
             contexts = generate_contexts(self.anatomy, self.tok, self.hparams.context_template_length_params, self.hparams.rep.seed)
         return Memory(self.anatomy, self.tok, contexts, covariances)
@@ -115,7 +115,7 @@ class RobustEditor:
                 break
             rows.append(self.tok(text, truncation=True, max_length=min(256, wanted - total, self.anatomy.max_positions))["input_ids"])
             total += len(rows[-1])
-        with pathways_disabled(self.model):
+        with pathways_disabled(self.model), self.ledger.unedited():
             tokens = read_token_keys(self.anatomy, rows, self.hparams.layers)
         return {layer: torch.cat(keys) for layer, keys in tokens.items()}
 

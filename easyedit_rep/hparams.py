@@ -126,8 +126,8 @@ class REPHyperParams:
             raise EditError(f"v_num_grad_steps: {self.v_num_grad_steps} is not positive")
         if self.fact_token != "subject_last":
             raise EditError(f"fact_token: {self.fact_token!r} is not supported, a pathway sits on subject_last")
-        if self.mom2_dtype not in ("float16", "float32", "float64"):
-            raise EditError(f"mom2_dtype: {self.mom2_dtype!r} is not float16, float32 or float64")
+        if self.mom2_dtype not in ("float32", "float64"):
+            raise EditError(f"mom2_dtype: {self.mom2_dtype!r} is neither float32 nor float64 (sums over a corpus overflow float16)")
 
     @property
     def alg_name(self) -> str:

@@ -4,7 +4,8 @@ A touched weight is always W₀ + Σ deltas of the edits still there, summed in 
 therefore leaves exactly the model that never had it, and taking the last one out gives back W₀ bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .anatomy import Anatomy
 from .errors import EditError
-from .memory.delta import Delta
+from .memory.delta import Delta, scratch_weights
 from .pathway.config import RepConfig
 from .pathway.model import attach, detach
 from .request import EditRequest
@@ -116,6 +117,14 @@ class Ledger:
         for layer in edit.deltas:
             if not any(layer in other.deltas for other in self.edits):
                 del self._original[layer], self._version[layer]
+
+    @contextmanager
+    def unedited(self) -> Iterator[None]:
+        """The original weights are in place inside; for what belongs to the model before its first edit."""
+        with scratch_weights(self.anatomy, list(self._original)) as weights, torch.no_grad():
+            for layer, weight in weights.items():
+                weight.copy_(self._original[layer])
+            yield
 
     def undo_all(self) -> None:
         """Give back the original model."""

@@ -311,3 +311,26 @@ def test_negatives_for_the_gate(make_editor, options):
     assert editor.text_keys[1].shape == (100, 48)
     (request,) = make_requests(**facts(1))
     assert "gate" in editor.robustify(editor.base_edit(request)).info["pathway"][1]
+
+
+def test_an_editor_made_after_an_edit_reads_the_model_before_it(make_editor, make_model):
+    """Contexts, C and text keys belong to the unedited model, also for layers above an edited one."""
+    model = make_model("llama")
+    clean = make_editor(model, layers=[0, 1])
+    expected = clean.memory
+    (edit,) = clean.edit(**facts(1))[2]
+    late = make_editor(model, layers=[0, 1])
+    assert late.memory.contexts == expected.contexts
+    for layer, covariance in expected.covariances.items():
+        assert torch.equal(late.memory.covariances[layer].moment, covariance.moment)
+    assert edit.active
+    edit.undo()
+
+
+def test_a_model_in_training_mode_gives_the_same_edit_and_stays_in_it(make_editor, make_model, make_hparams):
+    quiet, noisy = make_editor(make_model("gpt2")), make_editor(make_model("gpt2"))
+    noisy.model.train()
+    request = make_requests(**facts(1))[0]
+    deltas = [editor.base_edit(request).deltas[1].dense() for editor in (quiet, noisy)]
+    assert torch.equal(*deltas)
+    assert all(module.training for module in noisy.model.modules())

@@ -92,7 +92,7 @@ def test_fields_and_values_are_easyedits(name):
         ({"layers": []}, "layers is empty"),
         ({"layers": 5}, "layers must be a list, not 5"),
         ({"fact_token": "last"}, "fact_token: 'last' is not supported"),
-        ({"mom2_dtype": "bfloat16"}, "mom2_dtype: 'bfloat16' is not float16, float32 or float64"),
+        ({"mom2_dtype": "bfloat16"}, "mom2_dtype: 'bfloat16' is neither float32 nor float64"),
         ({"alg_name": "ROME"}, "alg_name must be REP"),
         ({"alg_name": None}, "alg_name must be REP"),
         ({"rep": None}, None),

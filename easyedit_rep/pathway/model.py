@@ -58,16 +58,20 @@ def layers_of(model: nn.Module) -> dict[str, RepLayer]:
 
 @contextmanager
 def pathways_disabled(model: nn.Module) -> Iterator[None]:
-    """Every pathway is off inside: keys and values are read, and base edits made, on the bare model."""
+    """Every pathway, and dropout, is off inside: keys and values are read, and base edits made, on the bare model."""
     layers = list(layers_of(model).values())
     states = [layer._disable_adapters for layer in layers]
+    training = [module for module in model.modules() if module.training]
     for layer in layers:
         layer._disable_adapters = True
+    model.eval()  # dropout would make keys and values random
     try:
         yield
     finally:
         for layer, state in zip(layers, states, strict=True):
             layer._disable_adapters = state
+        for module in training:
+            module.training = True
 
 
 @contextmanager
@@ -89,12 +93,17 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         inject_adapter_in_model(config, model, adapter_name=name)
     present = layers_of(model)
-    for module_name, state in tensors.items():
-        load_state(present[module_name], name, state)
-    for layer in present.values():
-        layer.set_adapter(sorted(layer.rep_down), inference_mode=True)
-    for p in model.parameters():  # PEFT freezes the model it adapts; ours is only visited
-        p.requires_grad_(flags.get(id(p), False))
+    try:
+        for module_name, state in tensors.items():
+            load_state(present[module_name], name, state)
+    except (KeyError, AttributeError, RuntimeError) as error:
+        detach(model, name)
+        raise EditError(f"pathway {name} does not fit {type(model).__name__}: {' '.join(str(error).split())}") from error
+    finally:
+        for layer in present.values():
+            layer.set_adapter(sorted(layer.rep_down), inference_mode=True)
+        for p in model.parameters():  # PEFT freezes the model it adapts; ours is only visited
+            p.requires_grad_(flags.get(id(p), False))
 
 
 def detach(model: nn.Module, name: str) -> None:

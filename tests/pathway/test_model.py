@@ -197,3 +197,13 @@ def test_a_copied_model_is_its_own(llama):
 def test_only_a_projection_can_carry_a_pathway(llama):
     with pytest.raises(EditError, match=r"model.layers.1.mlp is a LlamaMLP: a pathway needs a Linear or Conv1D"):
         attach(llama, "p", RepConfig(target_modules=["model.layers.1.mlp"]), {})
+
+
+def test_a_pathway_that_does_not_fit_is_refused_and_leaves_no_trace(make_model):
+    model = make_model("llama")
+    before = [(name, type(module)) for name, module in model.named_modules()]
+    name = "model.layers.1.mlp.down_proj"
+    with pytest.raises(EditError, match="does not fit"):
+        attach(model, "edit0", RepConfig(target_modules=[name], rank=4), {name: {"rep_down.weight": torch.zeros(2, 2)}})
+    assert [(n, type(m)) for n, m in model.named_modules()] == before
+    assert not hasattr(model, "peft_config")
