@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from ..anatomy import Anatomy
-from ..memory.tokens import batches, continuation, pad
+from ..memory.tokens import batches, continuation, pad, token_budget
 
 
 class Prediction(NamedTuple):
@@ -26,12 +26,12 @@ class Prediction(NamedTuple):
         return sum(p == t for p, t in zip(self.predicted, self.target, strict=True)) / len(self.target)
 
 
-def predict(anatomy: Anatomy, tok, texts: Sequence[str], targets: Sequence[str], budget: int = 8192) -> list[Prediction]:
+def predict(anatomy: Anatomy, tok, texts: Sequence[str], targets: Sequence[str], budget: int | None = None) -> list[Prediction]:
     """Predictions of `targets` after `texts`, in their order, in few forwards sorted by length."""
     split = [continuation(tok, text, target) for text, target in zip(texts, targets, strict=True)]
     rows = [before + target[:-1] for before, target in split]
     out: list[Prediction | None] = [None] * len(rows)
-    for group in batches([len(row) for row in rows], budget):
+    for group in batches([len(row) for row in rows], budget or token_budget(anatomy.embedding_device)):
         ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
         spans = [(len(split[i][0]) - 1, len(rows[i])) for i in group]
         with torch.no_grad():

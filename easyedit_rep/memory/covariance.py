@@ -18,7 +18,7 @@ from ..datasets.corpus import Corpus
 from ..errors import EditError
 from ..version import __version__
 from .keys import check_finite, forward_keys
-from .tokens import batches, pad
+from .tokens import batches, pad, token_budget
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def collect(
     sums: dict[int, Tensor] = {}
     total = sum(map(len, rows))
     with tqdm(total=total, desc="covariance", unit="tok", unit_scale=True, disable=not progress, leave=False) as bar:
-        for group in batches([len(row) for row in rows]):
+        for group in batches([len(row) for row in rows], token_budget(anatomy.embedding_device)):
             ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
             for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
                 flat = keys[mask.to(keys.device).bool()].double()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..anatomy import Anatomy
 from ..errors import EditError
-from .tokens import Located, batches, pad
+from .tokens import Located, batches, pad, token_budget
 
 
 class Enough(Exception):
@@ -70,7 +70,7 @@ def read_keys(anatomy: Anatomy, prompts: Sequence[Located], layers: Sequence[int
         EditError: a key is NaN or infinite.
     """
     out: dict[int, Tensor] = {}
-    for group in batches([len(p.ids) for p in prompts]):
+    for group in batches([len(p.ids) for p in prompts], token_budget(anatomy.embedding_device)):
         # Causal attention: a key never depends on later tokens, so rows are cut right after the token we read.
         ids, mask = pad([prompts[i].ids[: prompts[i].last + 1] for i in group], anatomy.embedding_device)
         for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
@@ -85,7 +85,7 @@ def read_keys(anatomy: Anatomy, prompts: Sequence[Located], layers: Sequence[int
 def read_token_keys(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, list[Tensor]]:
     """Keys of every token of every row: {layer: [(len(row), D) float32, …]}, in the order of `rows`."""
     out: dict[int, list[Tensor]] = {layer: [None] * len(rows) for layer in layers}
-    for group in batches([len(row) for row in rows]):
+    for group in batches([len(row) for row in rows], token_budget(anatomy.embedding_device)):
         ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
         for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
             check_finite(keys[mask.to(keys.device).bool()], layer)
