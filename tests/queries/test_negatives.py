@@ -1,0 +1,48 @@
+"""Other subjects and other forms: what gates are taught to stay shut and to open for."""
+
+import random
+
+from easyedit_rep import EditRequest
+from easyedit_rep.datasets.corpus import load_corpus
+from easyedit_rep.queries.forms import subject_forms
+from easyedit_rep.queries.negatives import OrdinaryText, negative_prompts, other_subjects
+
+TEXT = OrdinaryText(("Ontario", "New York", "Buckingham Palace"), ("was built in the year of the flood and stands still",))
+REQUEST = EditRequest("Toyota Cresta, produced by", "Toyota Cresta", "Fiat")
+
+
+def test_names_are_capitalised_words_inside_sentences():
+    text = OrdinaryText.from_corpus(load_corpus(["The river runs past Green Park to the sea, says Ann de Vries. Then it stops."]), 10, 0)
+    assert text.names == ("Green Park", "Ann de Vries")
+    assert all(len(snippet.split()) == 10 for snippet in text.snippets) and text.snippets
+
+
+def test_text_without_names_gives_no_other_subjects():
+    text = OrdinaryText.from_corpus(load_corpus(["it rains and rains and rains and rains and rains and rains and rains"]), 10, 0)
+    assert text.names == ()
+    assert negative_prompts(REQUEST, (), text, 20, 0) == []
+
+
+def test_other_subjects_are_never_the_subject_and_often_close():
+    rephrases = ("the sedan Toyota Cresta", "Toyota's Cresta")
+    others = other_subjects("Toyota Cresta", rephrases, TEXT.names, 64, random.Random(0))
+    assert len(set(others)) == len(others)
+    assert "Toyota Cresta" not in others and not set(rephrases) & set(others)
+    assert not any("Cresta" in other for other in others), "the last word alone is a form of the subject"
+    assert any(other.startswith("Toyota ") for other in others)
+    assert any(other.startswith("the sedan ") for other in others)
+
+
+def test_negative_prompts_are_fixed_by_seed_and_subject():
+    first, again, other = (negative_prompts(REQUEST, (), TEXT, 40, seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert {p.suffix for p in first} > {REQUEST.located.suffix}, "some stand in running text"
+    assert all(p.subject != "Toyota Cresta" for p in first)
+
+
+def test_forms_hold_part_of_the_name_and_never_its_first_words_alone():
+    forms = subject_forms("Jean Paul Galland")
+    assert "Galland" in forms and "Paul Galland" in forms and "J. Paul Galland" in forms
+    assert "Jean" not in forms and "Jean Paul" not in forms and "Jean Paul Galland" not in forms
+    assert len(set(forms)) == len(forms) and all("Galland" in form for form in forms)
+    assert all("Prince" in form and form != "Prince" for form in subject_forms("Prince"))
