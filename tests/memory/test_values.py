@@ -98,7 +98,7 @@ def test_with_sentencepiece(llama, make_tokenizer):
 @pytest.mark.parametrize("family", ["llama", "mistral", "gpt2", "gptj"])
 def test_with_eager_attention(family, make_model, tok):
     model = make_model(family)
-    model.set_attn_implementation("eager")
+    model.config._attn_implementation = "eager"  # `set_attn_implementation` came with Transformers 4.53
     check(Anatomy(model), tok, 1, TASKS, config())
 
 
@@ -170,7 +170,8 @@ def test_half_precision_follows_full_precision(model, tok):
     half = optimise_values(Anatomy(model.bfloat16()), tok, 1, TASKS, options)
     for a, b in zip(full, half, strict=True):
         assert b.change.dtype == b.initial.dtype == torch.float32
-        torch.testing.assert_close(a.initial, b.initial, rtol=0.2, atol=0.2)
+        # As a direction: the random Gemma multiplies its embeddings, and bfloat16's rounding, by √d.
+        assert cosine_similarity(a.initial, b.initial, dim=0) > 0.98
         # Adam's first step is the gradient's signs; those of small entries are lost in bfloat16.
         assert cosine_similarity(a.change, b.change, dim=0) > 0.7
 
