@@ -12,8 +12,8 @@ from ..request import EditRequest
 from .compare import COLUMNS
 
 HEADINGS = {
-    "success": "Success",
-    "locality": "Locality",
+    "success": "Succ.",
+    "locality": "Loc.",
     "paraphrase": "Para.",
     "rephrase_id": "Reph.\nID",
     "rephrase_ood": "Reph.\nOOD",
@@ -27,7 +27,7 @@ HEADINGS = {
 def table(rows: Sequence[dict], title: str) -> Table:
     """The paper's Table 1 for these rows, with the difference between the last and the first."""
     note = "percent of queries, exact match of all target tokens;\nID: in-domain, trained on; OOD: out-of-domain, never seen"
-    out = Table(title=title, caption=note, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    out = Table(title=title, caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     out.add_column("", no_wrap=True)
     for name in COLUMNS:
         out.add_column(HEADINGS[name], justify="right", no_wrap=True)
@@ -38,7 +38,7 @@ def table(rows: Sequence[dict], title: str) -> Table:
         first, last = rows
         gains = [None if first[n] is None or last[n] is None else last[n] - first[n] for n in COLUMNS]
         out.add_row(
-            "difference",
+            "gain",
             *("–" if g is None else f"{g:+.1f}" for g in gains),
             f"{last['seconds_per_edit'] - first['seconds_per_edit']:+.2f}",
         )
@@ -73,7 +73,8 @@ def draw(rows: Sequence[dict], path: Path, title: str) -> None:
         at = [x + (i - (len(rows) - 1) / 2) * width for x in range(len(names))]
         bars = axes.bar(at, [row[n] or 0 for n in names], width * 0.94, label=row["method"], color=colour, hatch=hatch, edgecolor="white")
         axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
-    axes.set_xticks(range(len(names)), [HEADINGS[n] for n in names])
+    words = {"id": "ID", "ood": "OOD"}
+    axes.set_xticks(range(len(names)), ["\n".join(words.get(w, w.capitalize()) for w in n.split("_")) for n in names])
     axes.set_ylabel("queries answered as wanted (%)")
     axes.set_ylim(0, 108)
     axes.set_title(title)
