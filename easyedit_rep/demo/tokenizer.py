@@ -1,6 +1,8 @@
 """The tokenizer of the demo model: byte-level BPE in the shape of a Llama tokenizer."""
 
+import json
 import random
+from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -43,3 +45,13 @@ def train_tokenizer(world: World, paragraphs: list[str], seed: int = 0) -> PreTr
         model_max_length=MAX_LENGTH,
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def save_tokenizer(tok: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save the tokenizer under the class name that Transformers 4 knows as well as 5."""
+    tok.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("backend", None)
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

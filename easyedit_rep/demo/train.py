@@ -20,10 +20,10 @@ from .mixture import SHORT
 from .names import strangers
 from .prose import split_corpus, write_corpus
 from .records import make_records
-from .tokenizer import MAX_LENGTH, train_tokenizer
+from .tokenizer import MAX_LENGTH, save_tokenizer, train_tokenizer
 from .world import build_world
 
-STEPS = 1500
+STEPS = 700
 WARM_UP = 100
 LEARNING_RATE = 2e-3
 # What the learning rate has fallen to at the end, as a share of its peak.
@@ -119,7 +119,7 @@ def main(
 
     folder = out / "demo-llama"
     model.to(torch.bfloat16).save_pretrained(folder)
-    tok.save_pretrained(folder)
+    save_tokenizer(tok, folder)
     # Measured as it will be loaded: the rounded weights, in float32.
     for name, value in knowledge(model.float(), tok, records, held_out).items():
         typer.echo(f"{name:22} {value:.2f}" if name == "perplexity" else f"{name:22} {value:.1%}")
