@@ -27,8 +27,8 @@ class ModuleNames:
     lm_head_module: str
 
 
-def _family(layer: str, down: str, ln_f: str, head: str = "lm_head") -> ModuleNames:
-    return ModuleNames(f"{layer}.mlp.{down}", f"{layer}.mlp", layer, ln_f, head)
+def _family(layer: str, down: str, ln_f: str) -> ModuleNames:
+    return ModuleNames(f"{layer}.mlp.{down}", f"{layer}.mlp", layer, ln_f, lm_head_module="")
 
 
 _LLAMA = _family("model.layers.{}", "down_proj", "model.norm")
@@ -37,9 +37,9 @@ FAMILIES = {
     "phi": _family("model.layers.{}", "fc2", "model.final_layernorm"),
     "gpt2": _family("transformer.h.{}", "c_proj", "transformer.ln_f"),
     "gptj": _family("transformer.h.{}", "fc_out", "transformer.ln_f"),
-    "gpt_neox": _family("gpt_neox.layers.{}", "dense_4h_to_h", "gpt_neox.final_layer_norm", "embed_out"),
+    "gpt_neox": _family("gpt_neox.layers.{}", "dense_4h_to_h", "gpt_neox.final_layer_norm"),
 }
-"""`config.model_type` -> module names."""
+"""`config.model_type` -> module names; the head is asked of the model."""
 
 
 class Anatomy:
@@ -65,6 +65,10 @@ class Anatomy:
                 f"(known: {', '.join(sorted(FAMILIES))})"
             )
         self.model = model
+        if family is not None and "lm_head_module" not in given:
+            # Asked of the model: Transformers has renamed GPT-NeoX's from embed_out to lm_head.
+            head = model.get_output_embeddings()
+            given["lm_head_module"] = next(name for name, module in model.named_modules() if module is head)
         self.names = ModuleNames(**{name: given.get(name) or getattr(family, name) for name in wanted})
         text_config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
         self.n_layers: int = text_config.num_hidden_layers

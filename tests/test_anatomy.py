@@ -60,7 +60,7 @@ def test_overrides_take_the_place_of_the_familys_names(llama):
 
 
 def test_unknown_architecture_says_what_to_set(llama):
-    names = asdict(FAMILIES["llama"])
+    names = asdict(FAMILIES["llama"]) | {"lm_head_module": "lm_head"}
     llama.config.model_type = "martian"
     with pytest.raises(EditError, match=f"model_type='martian': set {', '.join(NAMES[1:])} in"):
         Anatomy(llama, rewrite_module_tmp=names["rewrite_module_tmp"])
