@@ -104,18 +104,25 @@ class Anatomy:
 
     def rewrite(self, index: int) -> nn.Module:
         """The down-projection, or the pathway layer that stands in its place."""
-        return self._module(self.names.rewrite_module_tmp.format(index))
+        return self._module(self.rewrite_name(index))
+
+    def projection(self, index: int) -> nn.Module:
+        """The down-projection itself, also where a pathway layer stands in its place."""
+        module = self.rewrite(index)
+        return getattr(module, "base_layer", module)
+
+    def rewrite_name(self, index: int) -> str:
+        return self.names.rewrite_module_tmp.format(index)
 
     def weight_name(self, index: int) -> str:
-        return f"{self.names.rewrite_module_tmp.format(index)}.weight"
+        return f"{self.rewrite_name(index)}.weight"
 
     def weight(self, index: int) -> nn.Parameter:
         return self.model.get_parameter(self.weight_name(index))
 
     def is_transposed(self, index: int) -> bool:
         """True where the weight is stored D × d (GPT-2's Conv1D). Asked of the class: shapes cannot tell when D = d."""
-        module = self.rewrite(index)
-        return isinstance(getattr(module, "base_layer", module), Conv1D)
+        return isinstance(self.projection(index), Conv1D)
 
     def key_size(self, index: int) -> int:
         """D, the length of a key."""
@@ -148,7 +155,7 @@ class Anatomy:
         left out. It tells two models, or an edited model from the original, apart, in milliseconds, whatever the dtype."""
         digest = hashlib.sha256()
         above = tuple(self.names.layer_module_tmp.format(i) + "." for i in range(layer + 1, self.n_layers))
-        outside = (self.names.ln_f_module + ".", self.names.lm_head_module + ".", self.names.rewrite_module_tmp.format(layer) + ".")
+        outside = (self.names.ln_f_module + ".", self.names.lm_head_module + ".", self.rewrite_name(layer) + ".")
         embeddings = self.model.get_input_embeddings().weight
         for name, parameter in self.model.named_parameters():
             if ".rep_" in name or (name.startswith(above + outside) and parameter is not embeddings):

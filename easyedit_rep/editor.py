@@ -172,9 +172,12 @@ class RobustEditor:
         rep, memory = self.hparams.rep, self.memory
         training = rep.training
         queries = queries or self.queries(request)
+        # Read once for all edits, so before the clock starts.
+        text_keys = self.text_keys if training.gate_negatives else None
+        text = self.text if training.gate_negatives and training.other_subjects else None
         start = time.perf_counter()
         base = BaseEdit(edit.deltas, edit.info["keys"])
-        names = {layer: self.anatomy.names.rewrite_module_tmp.format(layer) for layer in edit.deltas}
+        names = {layer: self.anatomy.rewrite_name(layer) for layer in edit.deltas}
         shape = RepConfig(target_modules=list(names.values()), inference_mode=True, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
             keys = read_training_keys(
@@ -183,11 +186,11 @@ class RobustEditor:
                 queries,
                 base,
                 training,
-                self.text_keys if training.gate_negatives else None,
-                self.text if training.gate_negatives and training.other_subjects else None,
+                text_keys,
+                text,
                 rep.seed,
             )
-            layers = {i: RepLayer(self._bare(self.model.get_submodule(name)), "new", shape) for i, name in names.items()}
+            layers = {i: RepLayer(self.anatomy.projection(i), "new", shape) for i in names}
             losses = train_pathway(layers, keys, "new", training, rep.seed)
         pathway = Pathway(shape, {i: detached_state(layer, "new") for i, layer in layers.items()})
         return replace(
@@ -199,13 +202,9 @@ class RobustEditor:
             name="",
         )
 
-    @staticmethod
-    def _bare(module: nn.Module) -> nn.Module:
-        return getattr(module, "base_layer", module)
-
-    def apply(self, request: EditRequest) -> Edit:
+    def apply(self, request: EditRequest, queries: Queries | None = None) -> Edit:
         """Edit one fact robustly and leave it in the model; the handle's `undo()` takes it out again, bit for bit."""
-        return self.ledger.apply(self.robustify(self.base_edit(request)))
+        return self.ledger.apply(self.robustify(self.base_edit(request), queries))
 
     # -- many edits, measured ----------------------------------------------------------------------------------------------------
 
@@ -267,7 +266,7 @@ class RobustEditor:
         ]
         kept: list[Edit] = []
         for request, query, row in zip(tqdm(requests, desc="editing", disable=not verbose), queries, metrics, strict=True):
-            edit = self.ledger.apply(self.robustify(self.base_edit(request), query))
+            edit = self.apply(request, query)
             row["time"] = sum(edit.seconds.values())
             row["post"] = evaluate(self.anatomy, self.tok, request, query)
             finish_locality(row["pre"], row["post"])

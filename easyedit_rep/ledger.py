@@ -99,7 +99,7 @@ class Ledger:
             if layer not in self._original:
                 self._original[layer] = self.anatomy.weight(layer).detach().clone()
         if edit.pathway is not None:  # first, because it is the step that can be refused
-            names = {layer: self.anatomy.names.rewrite_module_tmp.format(layer) for layer in edit.pathway.tensors}
+            names = {layer: self.anatomy.rewrite_name(layer) for layer in edit.pathway.tensors}
             attach(self.anatomy.model, edit.name, edit.pathway.config, {names[layer]: t for layer, t in edit.pathway.tensors.items()})
         self.edits.append(edit)
         edit.ledger = self

@@ -8,12 +8,12 @@ EasyEdit's names are kept (`rewrite_acc`, `rephrase_acc`, `locality`, `portabili
 with one number per query; exact match of all target tokens is the paper's protocol (reference: REP, section 5.1).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..anatomy import Anatomy
 from ..queries import Queries
 from ..request import EditRequest, Question
-from .predict import Prediction, predict
+from .predict import predict
 
 
 class _Batch:
@@ -75,8 +75,3 @@ def finish_locality(pre: dict, post: dict) -> None:
             post["locality"][name.removesuffix("_output") + "_acc"] = [
                 sum(a == b for a, b in zip(x, y, strict=True)) / len(x) for x, y in zip(before, after, strict=True)
             ]
-
-
-def known(predictions: Sequence[Prediction]) -> list[bool]:
-    """Which questions a model answers in full."""
-    return [p.exact == 1.0 for p in predictions]

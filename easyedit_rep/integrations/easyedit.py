@@ -155,7 +155,7 @@ def _inverses(memory: Memory) -> dict[tuple[str, str], Tensor]:
     for layer, covariance in memory.covariances.items():
         if covariance not in kept:
             kept[covariance] = covariance.solve(torch.eye(*covariance.moment.shape, dtype=torch.float64)).float()
-        out[model, anatomy.names.rewrite_module_tmp.format(layer)] = kept[covariance]
+        out[model, anatomy.rewrite_name(layer)] = kept[covariance]
     return out
 
 

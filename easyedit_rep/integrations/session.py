@@ -77,8 +77,7 @@ class Session:
         return evaluate(editor.anatomy, editor.tok, bare, self.queries(request))["robustness"]
 
     def apply(self, request: EditRequest) -> Edit:
-        editor = self.editor
-        return editor.ledger.apply(editor.robustify(editor.base_edit(request), self.queries(request)))
+        return self.editor.apply(request, self.queries(request))
 
 
 def apply_rep_to_model(

@@ -53,7 +53,7 @@ def scratch_weights(anatomy: Anatomy, layers: Sequence[int]) -> Iterator[dict[in
     before = {layer: anatomy.weight(layer) for layer in layers}
     copies = {layer: nn.Parameter(weight.detach().clone(), requires_grad=False) for layer, weight in before.items()}
     # A pathway layer lists the parameters of the projection it stands in for as its own.
-    owners = {layer: {(m := anatomy.rewrite(layer)), getattr(m, "base_layer", m)} for layer in layers}
+    owners = {layer: {anatomy.rewrite(layer), anatomy.projection(layer)} for layer in layers}
 
     def place(weights: dict[int, nn.Parameter]) -> None:
         for layer, modules in owners.items():

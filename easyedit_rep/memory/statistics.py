@@ -24,7 +24,7 @@ def statistics_path(stats_dir: str | Path, anatomy: Anatomy, layer: int, dataset
     """EasyEdit's file name for the second moment of `layer`."""
     # EasyEdit takes what follows the last "/", which is empty for a path that ends in one; we do not.
     model = str(anatomy.model.config._name_or_path).rstrip("/").rsplit("/")[-1]
-    module = anatomy.names.rewrite_module_tmp.format(layer)
+    module = anatomy.rewrite_name(layer)
     return Path(stats_dir) / model / f"{dataset}_stats" / f"{module}_{dtype}_mom2_{n_samples}.npz"
 
 
