@@ -3,7 +3,7 @@
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
@@ -26,6 +26,16 @@ def read_yaml(path: str | Path) -> dict:
     return data
 
 
+def check_keys(data: Mapping, known: Iterable[str], where: str) -> None:
+    """Raise `EditError` for a key of `data` that is not `known`."""
+    known = list(known)
+    for key in data:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise EditError(f"{where}: unknown key {key!r}, {hint}")
+
+
 def build(cls: type, data: Mapping, where: str):
     """An instance of dataclass `cls` from `data`.
 
@@ -35,11 +45,7 @@ def build(cls: type, data: Mapping, where: str):
     if not isinstance(data, Mapping):
         raise EditError(f"{where} must be a mapping, not {data!r}")
     known = {f.name: f for f in fields(cls) if f.init}
-    for key in data:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise EditError(f"{where}: unknown key {key!r}, {hint}")
+    check_keys(data, known, where)
     missing = [name for name, f in known.items() if name not in data and f.default is MISSING and f.default_factory is MISSING]
     if missing:
         raise EditError(f"{where}: missing {', '.join(missing)}")

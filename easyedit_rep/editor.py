@@ -4,35 +4,25 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
-from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from .anatomy import Anatomy
-from .datasets.corpus import Corpus, load_corpus
 from .errors import EditError
 from .evaluation.robustness import evaluate, finish_locality
 from .hparams import REPHyperParams
 from .ledger import Edit, Ledger, Pathway
-from .loading import check_weights, load_model
-from .memory.contexts import generate_contexts
-from .memory.covariance import Covariance, collect
-from .memory.keys import read_token_keys
-from .memory.statistics import load_statistics, save_statistics, statistics_path
+from .loading import load_model
 from .memory.tokens import continuation_of, with_offsets
 from .methods import BaseEdit, Memory, get_method
+from .pathway.build import build_pathways
 from .pathway.config import RepConfig
-from .pathway.examples import read_training_keys
-from .pathway.layer import RepLayer
-from .pathway.model import detached_state, global_randomness_kept, pathways_disabled
-from .pathway.training import train_pathway
+from .pathway.examples import Examples
+from .pathway.model import global_randomness_kept, pathways_disabled
 from .queries import Queries, QueryMaker
-from .queries.negatives import OrdinaryText
-from .queries.rephrase import load_rephrases
 from .request import EditRequest, make_requests
+from .unedited import Unedited
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +31,7 @@ class RobustEditor:
     """Edits facts in one model with a locate-and-edit method, and puts a robust edit pathway around each edit.
 
     What depends on the unedited model (context templates, C, keys of ordinary text) is made once, at first use, and belongs to this
-    object. The edits themselves belong to the model's `Ledger`, which is shared by all editors of that model.
+    object (`unedited`). The edits themselves belong to the model's `Ledger`, which is shared by all editors of that model.
     """
 
     def __init__(self, hparams: REPHyperParams, model: nn.Module, tok):
@@ -53,9 +43,9 @@ class RobustEditor:
         for layer in hparams.layers:
             self.anatomy.check_layer(layer)
         self.anatomy.check_layer(hparams.v_loss_layer, "v_loss_layer")
-        if hparams.rep.engine == "native":
-            get_method(hparams.rep.base)
+        self.batchable  # noqa: B018 (a base that no engine knows is refused now)
         self.ledger = Ledger.of(model, self.anatomy)
+        self.unedited = Unedited(hparams, self.anatomy, self.tok, self.ledger)
 
     @classmethod
     def from_hparams(cls, hparams: REPHyperParams, model: nn.Module | None = None, tok=None) -> "RobustEditor":
@@ -66,72 +56,13 @@ class RobustEditor:
             model, tok = load_model(hparams.model_name, hparams.device, fp16=hparams.fp16, model_parallel=hparams.model_parallel)
         return cls(hparams, model, tok)
 
-    # -- what is read from the unedited model, once ------------------------------------------------------------------------------
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return load_corpus(self.hparams.rep.corpus or self.hparams.mom2_dataset)
-
-    @cached_property
+    @property
     def memory(self) -> Memory:
-        check_weights(self.model)
-        with pathways_disabled(self.model), self.ledger.unedited():
-            covariances = self._covariances()
-            contexts = generate_contexts(self.anatomy, self.tok, self.hparams.context_template_length_params, self.hparams.rep.seed)
-        return Memory(self.anatomy, self.tok, contexts, covariances)
+        return self.unedited.memory
 
-    def _covariances(self) -> dict[int, Covariance]:
-        h = self.hparams
-        if not h.mom2_adjustment and h.rep.training.target != "whitened":
-            return {}
-        paths: dict[int, Path] = {}
-        if h.stats_dir is not None:
-            paths = {i: statistics_path(h.stats_dir, self.anatomy, i, h.mom2_dataset, h.mom2_dtype, h.mom2_n_samples) for i in h.layers}
-        found = {i: load_statistics(path, self.anatomy, i) for i, path in paths.items() if path.exists()}
-        missing = [i for i in h.layers if i not in found]
-        if missing:
-            try:
-                corpus = self.corpus
-            except EditError as error:
-                where = paths.get(missing[0], "in memory (stats_dir: null)")
-                raise EditError(f"no statistics {where} and no text to make them from: {error}") from error
-            made = collect(self.anatomy, self.tok, corpus, missing, n_tokens=h.rep.statistics_tokens, seed=h.rep.seed)
-            for layer, covariance in made.items():
-                if layer in paths:
-                    save_statistics(paths[layer], covariance, h.mom2_dtype, h.mom2_n_samples)
-            found.update(made)
-        return found
-
-    @cached_property
-    def text(self) -> OrdinaryText:
-        return OrdinaryText.from_corpus(self.corpus, 400, self.hparams.rep.seed)
-
-    @cached_property
-    def text_keys(self) -> dict[int, Tensor]:
-        """{layer: (text_tokens, D)} keys of ordinary text, for gates that learn when to stay shut."""
-        rows, total, wanted = [], 0, self.hparams.rep.text_tokens
-        for text in self.corpus.shuffled(self.hparams.rep.seed + 1):
-            if total >= wanted:
-                break
-            rows.append(self.tok(text, truncation=True, max_length=min(256, wanted - total, self.anatomy.max_positions))["input_ids"])
-            total += len(rows[-1])
-        with pathways_disabled(self.model), self.ledger.unedited():
-            tokens = read_token_keys(self.anatomy, rows, self.hparams.layers)
-        return {layer: torch.cat(keys) for layer, keys in tokens.items()}
-
-    @cached_property
+    @property
     def queries(self) -> QueryMaker:
-        options = self.hparams.rep.queries
-        return QueryMaker(
-            tok=self.tok,
-            rephrases=load_rephrases(options.rephrase_file) if options.rephrase_file else {},
-            corpus=self.corpus if options.long_context_count else None,
-            shuffle_count=options.shuffle_count,
-            long_context_count=options.long_context_count,
-            long_context_tokens=options.long_context_tokens,
-            max_tokens=self.anatomy.max_positions,
-            seed=self.hparams.rep.seed,
-        )
+        return self.unedited.queries
 
     # -- one edit ----------------------------------------------------------------------------------------------------------------
 
@@ -144,67 +75,72 @@ class RobustEditor:
             )
         continuation_of(self.tok, request.located, request.target_new)
 
-    def base_edit(self, request: EditRequest) -> Edit:
-        """The base method's edit of `request`, not yet applied; the model is as it was."""
-        self.check(request)
+    def base_edit(self, *requests: EditRequest) -> Edit:
+        """The base method's edit of `requests`, all at once, not yet applied; the model is as it was."""
+        rep = self.hparams.rep
+        if len(requests) != 1 and not self.batchable:
+            raise EditError(f"{rep.base} edits one fact at a time, not {len(requests)}: use MEMIT or EMMET, or edit one after another")
+        for request in requests:
+            self.check(request)
         memory = self.memory
         start = time.perf_counter()
         with pathways_disabled(self.model):
-            result = self._solve(memory, request)
+            result = self._solve(memory, requests)
         return Edit(
-            (request,),
-            self.hparams.rep.base,
+            requests,
+            rep.base,
             result.deltas,
             seconds={"base": time.perf_counter() - start},
             info={"base": result.info, "keys": result.keys},
         )
 
-    def _solve(self, memory: Memory, request: EditRequest) -> BaseEdit:
+    @property
+    def batchable(self) -> bool:
+        """Whether the base method can write several facts in one edit."""
         if self.hparams.rep.engine == "easyedit":
-            from .integrations.easyedit import solve
+            from .integrations.engine import batchable
 
-            return solve(memory, self.hparams, request)
-        return get_method(self.hparams.rep.base)(memory, self.hparams, [request])
+            return batchable(self.hparams.rep.base)
+        return get_method(self.hparams.rep.base).batch
 
-    def robustify(self, edit: Edit, queries: Queries | None = None) -> Edit:
-        """`edit` with a pathway trained around it, not yet applied; `edit` itself is unchanged."""
-        (request,) = edit.requests
+    def _solve(self, memory: Memory, requests: Sequence[EditRequest]) -> BaseEdit:
+        if self.hparams.rep.engine == "easyedit":
+            from .integrations.engine import solve
+
+            return solve(memory, self.hparams, requests)
+        return get_method(self.hparams.rep.base).solve(memory, self.hparams, requests)
+
+    def robustify(self, edit: Edit, *queries: Queries) -> Edit:
+        """`edit` with a pathway trained around each of its requests, not yet applied; `edit` itself is unchanged.
+
+        Args:
+            queries: one for each request; none to have them made.
+        """
         rep, memory = self.hparams.rep, self.memory
         training = rep.training
-        queries = queries or self.queries(request)
+        queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
-        text_keys = self.text_keys if training.gate_negatives else None
-        text = self.text if training.gate_negatives and training.other_subjects else None
+        text_keys = self.unedited.text_keys if training.gate_negatives else None
+        text = self.unedited.text if training.gate_negatives and training.other_subjects else None
         start = time.perf_counter()
-        base = BaseEdit(edit.deltas, edit.info["keys"])
-        names = {layer: self.anatomy.rewrite_name(layer) for layer in edit.deltas}
-        shape = RepConfig(target_modules=list(names.values()), inference_mode=True, **asdict(rep.pathway))
+        names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
+        shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
-            keys = read_training_keys(
-                memory,
-                request,
-                queries,
-                base,
-                training,
-                text_keys,
-                text,
-                rep.seed,
-            )
-            layers = {i: RepLayer(self.anatomy.projection(i), "new", shape) for i in names}
-            losses = train_pathway(layers, keys, "new", training, rep.seed)
-        pathway = Pathway(shape, {i: detached_state(layer, "new") for i, layer in layers.items()})
+            examples = [Examples.of(memory, r, q, training, text, rep.seed) for r, q in zip(edit.requests, queries, strict=True)]
+            base = BaseEdit(edit.deltas, edit.info["keys"])
+            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, text_keys)
         return replace(
             edit,
-            pathway=pathway,
+            pathways=tuple(Pathway(shape, layers) for layers in tensors),
             seconds={**edit.seconds, "pathway": time.perf_counter() - start},
             info={**edit.info, "pathway": losses},
             ledger=None,
             name="",
         )
 
-    def apply(self, request: EditRequest, queries: Queries | None = None) -> Edit:
-        """Edit one fact robustly and leave it in the model; the handle's `undo()` takes it out again, bit for bit."""
-        return self.ledger.apply(self.robustify(self.base_edit(request), queries))
+    def apply(self, *requests: EditRequest, queries: Sequence[Queries] = ()) -> Edit:
+        """Edit facts robustly, all at once, and leave them in the model; the handle's `undo()` takes them out again, bit for bit."""
+        return self.ledger.apply(self.robustify(self.base_edit(*requests), *queries))
 
     # -- many edits, measured ----------------------------------------------------------------------------------------------------
 
@@ -266,7 +202,7 @@ class RobustEditor:
         ]
         kept: list[Edit] = []
         for request, query, row in zip(tqdm(requests, desc="editing", disable=not verbose), queries, metrics, strict=True):
-            edit = self.apply(request, query)
+            edit = self.apply(request, queries=[query])
             row["time"] = sum(edit.seconds.values())
             row["post"] = evaluate(self.anatomy, self.tok, request, query)
             finish_locality(row["pre"], row["post"])

@@ -1,11 +1,13 @@
 """Hyper-parameters: EasyEdit's field names for the base method, plus one `rep:` block."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .config import build, read_yaml
+from .config import build, check_keys, read_yaml
 from .errors import EditError
+from .methods import METHODS, get_method
 from .pathway.training import PathwayTraining
 
 
@@ -83,9 +85,15 @@ class RepOptions:
 
 @dataclass(eq=False)
 class REPHyperParams:
-    """Hyper-parameters of REP around ROME: EasyEdit's ROME fields, and `rep`.
+    """Hyper-parameters of REP around a locate-and-edit method: EasyEdit's fields of that method, and `rep`.
 
-    `stats_dir: null` keeps statistics in memory only. `model_name` may be a loaded (model, tokenizer) pair.
+    A YAML is one of EasyEdit's own with `alg_name: REP` and a `rep:` block. `stats_dir: null` keeps statistics in memory only.
+    `model_name` may be a loaded (model, tokenizer) pair.
+
+    Attributes:
+        method: what only the base method has (`mom2_update_weight` …): its options for a native method, else a dict with the names of
+            EasyEdit's. In a YAML these stand at the top level, as in EasyEdit's.
+        context_template_length_params: [[length, number], …] of the contexts; null takes the base method's own.
     """
 
     # Method
@@ -97,7 +105,6 @@ class REPHyperParams:
     clamp_norm_factor: float
     kl_factor: float
     mom2_adjustment: bool
-    context_template_length_params: list[list[int]]
     # Statistics
     mom2_dataset: str
     mom2_n_samples: int
@@ -107,6 +114,8 @@ class REPHyperParams:
     model_name: Any
     device: int | str
     rep: RepOptions
+    method: Any = None
+    context_template_length_params: list[list[int]] | None = None
     fact_token: str = "subject_last"
     rewrite_module_tmp: str | None = None
     layer_module_tmp: str | None = None
@@ -120,6 +129,12 @@ class REPHyperParams:
     fp16: bool = False
 
     def __post_init__(self):
+        if self.rep.base in METHODS:
+            self.method = self.method if self.method is not None else {}
+            if isinstance(self.method, Mapping):
+                self.method = build(METHODS[self.rep.base].options, self.method, f"base {self.rep.base}")
+        elif self.method is None:
+            self.method = {}
         if not self.layers:
             raise EditError("layers is empty: name the layer to edit")
         if self.v_num_grad_steps < 1:
@@ -151,12 +166,33 @@ class REPHyperParams:
             raise EditError(f"{where} has no rep: block, so it is not a REP file: add one, or take a file under hparams/REP/")
         if data.pop("alg_name", None) != "REP":
             raise EditError(f"{where}: alg_name must be REP")
-        hparams = build(cls, data, where)
+        hparams = build(cls, _method_apart(data, where), where)
         folder = Path(hparams_name_or_path).resolve().parent
         hparams.model_name = _resolve(hparams.model_name, folder)
         hparams.rep.corpus = _resolve(hparams.rep.corpus, folder)
         hparams.rep.queries.rephrase_file = _resolve(hparams.rep.queries.rephrase_file, folder)
         return hparams
+
+
+def _method_apart(data: dict, where: str) -> dict:
+    """`data` with the keys that only the base method has built into `method`."""
+    rep = data["rep"] if isinstance(data["rep"], Mapping) else {}
+    base, native = rep.get("base", RepOptions.base), rep.get("engine", RepOptions.engine) == "native"
+    ours = {f.name for f in fields(REPHyperParams)} - {"method"}
+    own = {key: value for key, value in data.items() if key not in ours}
+    if base in METHODS:
+        options = METHODS[base].options
+        names = [f.name for f in fields(options)]
+        check_keys(own, [*names, *ours], where)
+        method = build(options, own, where)
+    elif native:
+        get_method(base)
+    else:
+        from .integrations.engine import check_fields
+
+        check_fields(base, own, where)
+        method = own
+    return {**{key: value for key, value in data.items() if key in ours}, "method": method}
 
 
 def _resolve(path, folder: Path):

@@ -32,6 +32,7 @@ class Edit:
     """One applied edit: what was asked, what it changes, and the way back.
 
     Attributes:
+        pathways: one for each request, or none.
         seconds: {"base": …, "pathway": …} wall-clock time of its parts.
         info: numbers of the base method and of the pathway's training.
     """
@@ -39,7 +40,7 @@ class Edit:
     requests: tuple[EditRequest, ...]
     method: str
     deltas: Mapping[int, Delta]
-    pathway: Pathway | None = None
+    pathways: tuple[Pathway, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     info: dict = field(default_factory=dict)
     ledger: "Ledger | None" = None
@@ -49,6 +50,11 @@ class Edit:
     def active(self) -> bool:
         """True while the model carries this edit."""
         return self.ledger is not None
+
+    @property
+    def pathway_names(self) -> list[str]:
+        """What the pathways are called in the model."""
+        return [f"{self.name}_{i}" for i in range(len(self.pathways))]
 
     def undo(self) -> None:
         """Take this edit out of the model; the others stay. Undoing twice does nothing."""
@@ -98,9 +104,7 @@ class Ledger:
         for layer in edit.deltas:
             if layer not in self._original:
                 self._original[layer] = self.anatomy.weight(layer).detach().clone()
-        if edit.pathway is not None:  # first, because it is the step that can be refused
-            names = {layer: self.anatomy.rewrite_name(layer) for layer in edit.pathway.tensors}
-            attach(self.anatomy.model, edit.name, edit.pathway.config, {names[layer]: t for layer, t in edit.pathway.tensors.items()})
+        self._attach(edit)  # first, because it is the step that can be refused
         self.edits.append(edit)
         edit.ledger = self
         self._write(edit.deltas, appended=edit)
@@ -109,14 +113,25 @@ class Ledger:
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it."""
         self._check_untouched(edit.deltas)
-        if edit.pathway is not None:
-            detach(self.anatomy.model, edit.name)
+        for name in edit.pathway_names:
+            detach(self.anatomy.model, name)
         self.edits.remove(edit)
         edit.ledger = None
         self._write(edit.deltas)
         for layer in edit.deltas:
             if not any(layer in other.deltas for other in self.edits):
                 del self._original[layer], self._version[layer]
+
+    def _attach(self, edit: Edit) -> None:
+        model, done = self.anatomy.model, []
+        try:
+            for name, pathway in zip(edit.pathway_names, edit.pathways, strict=True):
+                attach(model, name, pathway.config, {self.anatomy.rewrite_name(i): t for i, t in pathway.tensors.items()})
+                done.append(name)
+        except BaseException:
+            for name in done:
+                detach(model, name)
+            raise
 
     @contextmanager
     def unedited(self) -> Iterator[None]:

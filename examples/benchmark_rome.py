@@ -26,7 +26,7 @@ from rich.table import Table
 
 from easyedit_rep import EditError, EditRequest, REPHyperParams, RobustEditor
 from easyedit_rep.datasets.records import load_records
-from easyedit_rep.integrations.easyedit import prepared, their_request
+from easyedit_rep.integrations.engine import prepared, their_request
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +45,7 @@ def clock(call):
 def native(editor: RobustEditor, request: EditRequest):
     """(edit, seconds, steps) of our own ROME."""
     edit, seconds = clock(lambda: editor.base_edit(request))
-    return edit, seconds, sum(layer["steps"] for layer in edit.info["base"].values())
+    return edit, seconds, sum(value["steps"] for layer in edit.info["base"].values() for value in layer)
 
 
 def easyedit(editor: RobustEditor, request: EditRequest):

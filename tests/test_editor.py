@@ -98,7 +98,7 @@ def test_sequential_edits_all_stay(editor):
     assert editor.ledger.edits == edits
     assert all(edit.active for edit in edits)
     (layer,) = layers_of(model).values()
-    assert set(layer.rep_down) == set(layer.active_adapters) == {edit.name for edit in edits}
+    assert set(layer.rep_down) == set(layer.active_adapters) == {name for edit in edits for name in edit.pathway_names}
     for i in (1, 0, 2):
         assert not same(state(model), before)
         edits[i].undo()
@@ -170,11 +170,11 @@ def test_robustify_leaves_model_and_edit_alone(editor):
     base = editor.base_edit(request)
     robust = editor.robustify(base)
     assert same(state(editor.model), before)
-    assert base.pathway is None
-    assert robust.pathway is not None
+    assert base.pathways == ()
+    assert len(robust.pathways) == 1
     assert robust.deltas is base.deltas
     assert set(robust.seconds) == {"base", "pathway"}
-    assert set(robust.info["pathway"][1]) == {"aggregation", "consistency"}
+    assert set(robust.info["pathway"][1][0]) == {"aggregation", "consistency"}
 
 
 def test_the_same_edit_gives_the_same_bits(make_editor):
@@ -182,7 +182,7 @@ def test_the_same_edit_gives_the_same_bits(make_editor):
         torch.manual_seed(random.randrange(2**31))
         (request,) = make_requests(**facts(1))
         edit = make_editor().apply(request)
-        return [edit.deltas[1].dense(), *edit.pathway.tensors[1].values()]
+        return [edit.deltas[1].dense(), *edit.pathways[0].tensors[1].values()]
 
     assert all(torch.equal(a, b) for a, b in zip(tensors(), tensors(), strict=True))
 
@@ -308,9 +308,9 @@ def test_statistics_are_made_where_they_are_used(make_editor, options, mom2, tar
 def test_negatives_for_the_gate(make_editor, options):
     options.training = PathwayTraining(steps=5, gate_negatives=1.0)
     editor = make_editor()
-    assert editor.text_keys[1].shape == (100, 48)
+    assert editor.unedited.text_keys[1].shape == (100, 48)
     (request,) = make_requests(**facts(1))
-    assert "gate" in editor.robustify(editor.base_edit(request)).info["pathway"][1]
+    assert "gate" in editor.robustify(editor.base_edit(request)).info["pathway"][1][0]
 
 
 def test_an_editor_made_after_an_edit_reads_the_model_before_it(make_editor, make_model):

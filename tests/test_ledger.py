@@ -36,7 +36,7 @@ def random_edits(model, dtype):
         tensors[i] = detached_state(layer, "x")
     return [
         Edit((), "A", {1: delta(1)}),
-        Edit((), "B", {1: delta(0), 2: delta(1)}, Pathway(config, tensors)),
+        Edit((), "B", {1: delta(0), 2: delta(1)}, (Pathway(config, tensors),)),
         Edit((), "C", {2: delta(1), 0: delta(1)}),
     ]
 

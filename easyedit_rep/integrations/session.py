@@ -56,10 +56,9 @@ class Session:
     def copied(self) -> "Session":
         """The same session on a deep copy of its model, edits included. What was read from the unedited model serves both."""
         editor = self.editor
-        memory = editor.memory
+        editor.memory  # noqa: B018 (read once, from the original)
         twin = Session.of(copying.deepcopy(editor.model), self.tok, editor.hparams)
-        shared = {name: editor.__dict__[name] for name in ("corpus", "text", "text_keys", "queries") if name in editor.__dict__}
-        twin.editor.__dict__.update(shared, memory=replace(memory, anatomy=twin.editor.anatomy))
+        twin.editor.unedited = editor.unedited.on(twin.editor.anatomy, twin.editor.ledger)
         return twin
 
     def queries(self, request: EditRequest) -> Queries:
@@ -76,8 +75,8 @@ class Session:
         bare = replace(request, locality={}, portability={})  # EasyEdit measures these itself
         return evaluate(editor.anatomy, editor.tok, bare, self.queries(request))["robustness"]
 
-    def apply(self, request: EditRequest) -> Edit:
-        return self.editor.apply(request, self.queries(request))
+    def apply(self, *requests: EditRequest) -> Edit:
+        return self.editor.apply(*requests, queries=[self.queries(request) for request in requests])
 
 
 def apply_rep_to_model(
@@ -114,8 +113,8 @@ def apply_rep_to_model(
             edit.undo()
 
     try:
-        for fact in facts:
-            edits.append(session.apply(fact))
+        for batch in [facts] if session.editor.batchable else [[fact] for fact in facts]:
+            edits.append(session.apply(*batch))
     except BaseException:
         restore()
         raise

@@ -37,18 +37,27 @@ class Covariance:
     count: int
     provenance: dict = field(default_factory=dict)
 
-    @cached_property
+    @property
     def ridge(self) -> float:
         """What is added to the diagonal before inversion: 0 for a well-conditioned C."""
-        return self._factor[1]
+        return self._factor(0.0)[1]
 
     @cached_property
-    def _factor(self) -> tuple[Tensor, float]:
+    def _factors(self) -> dict[float, tuple[Tensor, float]]:
+        return {}
+
+    def _factor(self, extra: float) -> tuple[Tensor, float]:
+        """Cholesky factor of C + (extra + ridge)·I, and the ridge it took; computed once for each `extra`."""
+        if extra not in self._factors:
+            self._factors[extra] = self._decompose(extra)
+        return self._factors[extra]
+
+    def _decompose(self, extra: float) -> tuple[Tensor, float]:
         size = self.moment.shape[0]
         scale = self.moment.diagonal().mean().item()
         eye = torch.eye(size, dtype=self.moment.dtype, device=self.moment.device)
         for relative in (0.0, *(10.0**e for e in range(-9, 0))):
-            lower, info = torch.linalg.cholesky_ex(self.moment + relative * scale * eye)
+            lower, info = torch.linalg.cholesky_ex(self.moment + (extra + relative * scale) * eye)
             diagonal = lower.diagonal()
             # A pivot this small is rounding error, not information: solving with it would be silent garbage.
             if info == 0 and diagonal.min() > 1e-6 * diagonal.max():
@@ -59,9 +68,9 @@ class Covariance:
                 return lower, relative * scale
         raise EditError(f"covariance of {self.count} keys of length {size} cannot be inverted: collect it again from more text")
 
-    def solve(self, keys: Tensor) -> Tensor:
-        """C⁻¹k for keys (D,) or (n, D), in the keys' dtype and on their device."""
-        lower = self._factor[0]
+    def solve(self, keys: Tensor, extra: float = 0.0) -> Tensor:
+        """(C + extra·I)⁻¹k for keys (D,) or (n, D), in the keys' dtype and on their device."""
+        lower, _ = self._factor(extra)
         columns = keys.to(lower).reshape(-1, lower.shape[0]).T
         return torch.cholesky_solve(columns, lower).T.reshape(keys.shape).to(keys)
 

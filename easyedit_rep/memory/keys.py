@@ -63,6 +63,23 @@ def forward_keys(anatomy: Anatomy, layers: Sequence[int], ids: Tensor, mask: Ten
     return seen
 
 
+def forward_output(anatomy: Anatomy, layer: int, ids: Tensor, mask: Tensor) -> Tensor:
+    """Raw output (n, T, d) of decoder layer `layer`, model dtype. Nothing above it runs."""
+    seen: list[Tensor] = []
+
+    def hook(_module, _args, out):
+        seen.append((out[0] if isinstance(out, tuple) else out).detach())
+        raise Enough
+
+    handle = anatomy.layer(layer).register_forward_hook(hook)
+    try:
+        with torch.no_grad(), suppress(Enough):
+            anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
 def read_keys(anatomy: Anatomy, prompts: Sequence[Located], layers: Sequence[int]) -> dict[int, Tensor]:
     """Keys at each prompt's subject-last token: {layer: (n, D) float32}, in the order of `prompts`.
 
@@ -80,6 +97,16 @@ def read_keys(anatomy: Anatomy, prompts: Sequence[Located], layers: Sequence[int
     for layer, keys in out.items():
         check_finite(keys, layer)
     return out
+
+
+def read_outputs(anatomy: Anatomy, prompts: Sequence[Located], layer: int) -> Tensor:
+    """(n, d) float32: what decoder layer `layer` gives out at each prompt's subject-last token, in the order of `prompts`."""
+    out: list[Tensor] = [None] * len(prompts)
+    for group in batches([len(p.ids) for p in prompts], token_budget(anatomy.embedding_device)):
+        ids, mask = pad([prompts[i].ids[: prompts[i].last + 1] for i in group], anatomy.embedding_device)
+        for j, hidden in enumerate(forward_output(anatomy, layer, ids, mask)):
+            out[group[j]] = hidden[prompts[group[j]].last].float()
+    return torch.stack(out)
 
 
 def read_token_keys(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, list[Tensor]]:

@@ -86,9 +86,9 @@ class Suffix:
     """Tokens from the subject's last one on, ready to be replayed through the layers from `first` up.
 
     Attributes:
-        residual: the change enters `hidden` directly; else at the block of layer `first`, by a hook.
+        residual: the change enters `hidden` directly; else at the MLP of layer `first`, by a hook.
         hidden: (n, T, d) input of layer `first`; column 0 is the subject's last token.
-        value: (n, d) what the block of the edited layer adds at column 0.
+        value: (n, d) what the edited block gives out at column 0.
         calls: per layer from `first` up, the arguments after the hidden states.
     """
 
@@ -104,11 +104,13 @@ class Suffix:
         return Suffix(self.first, self.residual, self.hidden[keep], self.value[keep], _select(self.calls, keep, n))
 
     def run(self, anatomy: Anatomy, change: Tensor, wanted: tuple[Tensor, Tensor]) -> Tensor:
-        """Output (m, d) of the last layer at the `wanted` (rows, columns), with `change` (n, d) added to what the edited layer's block
-        adds at column 0."""
+        """Output (m, d) of the last layer at the `wanted` (rows, columns), with `change` (n, d) added to what the edited block gives out
+        at column 0."""
         if self.residual:
             hidden = self.hidden.clone()
             hidden[:, 0] += change.to(hidden)
+            if not self.calls:
+                return hidden[wanted]
             with _only_at(anatomy.mlp(anatomy.n_layers - 1), wanted):
                 return self._replay(anatomy, hidden)[wanted]
 
@@ -130,15 +132,19 @@ class Suffix:
         return hidden
 
 
-def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequence[int], layer: int) -> Suffix:
-    """Run `rows` once and keep what is needed to replay what a change of the block of `layer` changes.
+def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequence[int], layer: int, block: str) -> Suffix:
+    """Run `rows` once and keep what is needed to replay what a change of a block changes.
 
     Args:
         rows: token ids.
         split: index in each row where its suffix begins (the subject's last token).
+        block: `mlp`, the MLP of `layer`, or `layer`, the whole decoder layer.
     """
     last = anatomy.n_layers - 1
-    first = layer + 1 if anatomy.residual and layer < last else layer
+    # Where nothing but the MLP's output is added after it, a change of the MLP is one of the whole layer.
+    residual = block == "layer" or (anatomy.residual and layer < last)
+    first = layer + 1 if residual else layer
+    edited = anatomy.layer(layer) if block == "layer" else anatomy.mlp(layer)
     device = anatomy.embedding_device
     past, width = max(split), max(len(row) - at for row, at in zip(rows, split, strict=True))
     ids = torch.zeros(len(rows), past + width, dtype=torch.long)
@@ -164,7 +170,11 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
             raise Enough
 
     def watch(_module, _args, out):
-        value.append((out[0] if isinstance(out, tuple) else out)[:, 0].detach())
+        out = (out[0] if isinstance(out, tuple) else out).detach()
+        value.append(out[:, 0])
+        if first > last:
+            hidden.append(out)
+            raise Enough
 
     with torch.no_grad(), ExitStack() as stack:
         cache = None
@@ -181,7 +191,7 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
                 )
         for index in range(first, anatomy.n_layers):
             stack.callback(anatomy.layer(index).register_forward_pre_hook(listen, with_kwargs=True).remove)
-        stack.callback(anatomy.mlp(layer).register_forward_hook(watch).remove)
+        stack.callback(edited.register_forward_hook(watch).remove)
         with suppress(Enough):
             anatomy.decoder(
                 input_ids=ids[:, past:],
@@ -190,10 +200,10 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
                 past_key_values=cache,
                 use_cache=cache is not None,
             )
-    if cache is not None:
+    if cache is not None and calls:
         prefix = _PrefixCache({i: tuple(t[..., :past, :] for t in _attention_pair(cache, i)) for i in range(first, anatomy.n_layers)})
         calls = [_replace_cache(call, prefix) for call in calls]
-    return Suffix(first, first > layer, hidden[0], value[0], calls)
+    return Suffix(first, residual, hidden[0], value[0], calls)
 
 
 def _attention_pair(cache: DynamicCache, layer: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What a method is given and what it returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -26,9 +26,10 @@ class Memory:
     contexts: Sequence[str]
     covariances: Mapping[int, Covariance]
 
-    def context_keys(self, prompt: Prompt, layers: Sequence[int]) -> dict[int, Tensor]:
-        """{layer: (contexts, D) float32} keys at the subject's last token; row 0 is the bare prompt."""
-        return read_keys(self.anatomy, [locate(self.tok, prompt.after(c)) for c in self.contexts], layers)
+    def context_keys(self, prompts: Sequence[Prompt], layers: Sequence[int]) -> dict[int, Tensor]:
+        """{layer: (prompts, contexts, D) float32} keys at the subject's last token; context 0 is the bare prompt."""
+        located = [locate(self.tok, prompt.after(c)) for prompt in prompts for c in self.contexts]
+        return {layer: keys.view(len(prompts), len(self.contexts), -1) for layer, keys in read_keys(self.anatomy, located, layers).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,27 @@ class BaseEdit:
 
     Attributes:
         deltas: {layer: ΔW}.
-        keys: {layer: k* (D,) float32}, the averaged key the edit was written under.
-        info: numbers worth keeping (loss, steps, probability of the target under v*).
+        keys: {layer: (n, D) float32}, the averaged key k* each of the n requests was written under.
+        info: {layer: one dict a request} of numbers worth keeping (loss, steps, probability of the target under v*).
     """
 
     deltas: Mapping[int, Delta]
     keys: Mapping[int, Tensor]
-    info: dict = field(default_factory=dict)
+    info: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A native locate-and-edit method.
+
+    Attributes:
+        solve: (memory, hparams, requests) -> BaseEdit. What is the method's own stands in `hparams.method`.
+        options: dataclass of the method's own hyper-parameters, named as in EasyEdit.
+        batch: several requests can be written at once.
+        context_template_length_params: of the contexts, where the YAML names none.
+    """
+
+    solve: Callable[..., BaseEdit]
+    options: type
+    batch: bool
+    context_template_length_params: Sequence[Sequence[int]]

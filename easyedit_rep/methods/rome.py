@@ -1,14 +1,21 @@
-"""ROME: a rank-one update of one layer (Meng et al. 2022, section 3; reference formulas in EasyEdit's `rome`)."""
+"""ROME: a rank-one update of one layer (Meng et al. 2022, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ..errors import EditError
 from ..memory.delta import Delta, scratch_weights
 from ..memory.values import ValueConfig, ValueTask, optimise_values
 from ..request import EditRequest
-from .base import BaseEdit, Memory
+from .base import BaseEdit, Memory, Method
+
+
+@dataclass(frozen=True)
+class ROMEOptions:
+    """ROME has no hyper-parameters of its own."""
 
 
 def rome(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
@@ -17,23 +24,39 @@ def rome(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
     k̄ is the key averaged over the contexts, k₀ the key of the bare prompt, δ the change the optimiser found. Without
     `mom2_adjustment` u = k̄ / ‖k̄‖. For several layers this is repeated with the running weights.
     """
+    return rank_one(memory, hparams, requests, lambda rows, _weight: (rows.mean(0), rows[0], 0.0))
+
+
+def rank_one(
+    memory: Memory, hparams, requests: Sequence[EditRequest], choose: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | float]]
+) -> BaseEdit:
+    """W += (δ + offset) uᵀ / (at·u), u ∝ C⁻¹(under), layer after layer with the running weights.
+
+    Args:
+        choose: ((contexts, D) keys, the layer's (d, D) weight) -> the key the update is written `under`, the key `at` which it is
+            exact, and what is added to δ (d,). It is what tells ROME from R-ROME.
+    """
     (request,) = requests
     anatomy, prompt = memory.anatomy, request.located
     deltas, keys, info = {}, {}, {}
     layers = sorted(hparams.layers)
     with scratch_weights(anatomy, layers[:-1]) as running:
         for layer in layers:
-            rows = memory.context_keys(prompt, [layer])[layer]
-            keys[layer] = rows.mean(0)
-            u = memory.covariances[layer].solve(keys[layer]) if hparams.mom2_adjustment else keys[layer]
+            rows = memory.context_keys([prompt], [layer])[layer][0]
+            transposed, weight = anatomy.is_transposed(layer), anatomy.weight(layer).detach()
+            under, at, offset = choose(rows, weight.T if transposed else weight)
+            u = memory.covariances[layer].solve(under) if hparams.mom2_adjustment else under
             u = u / u.norm()
             task = ValueTask(prompt, request.target_new, memory.contexts)
             (value,) = optimise_values(anatomy, memory.tok, layer, [task], ValueConfig.from_hparams(hparams))
-            scale = torch.dot(rows[0], u)
-            if scale.abs() < 1e-6 * rows[0].norm():
+            scale = torch.dot(at, u)
+            if scale.abs() < 1e-6 * at.norm():
                 raise EditError(f"the key of {prompt.text!r} is orthogonal to its own update at layer {layer}: check mom2 statistics")
-            deltas[layer] = Delta((value.change / scale)[:, None], u[None], anatomy.is_transposed(layer))
-            info[layer] = {"loss": value.loss, "steps": value.steps, "probability": value.probability}
+            deltas[layer] = Delta(((value.change + offset) / scale)[:, None], u[None], transposed)
+            keys[layer], info[layer] = under[None], [value.numbers()]
             if layer in running:
                 deltas[layer].add_to(running[layer])
     return BaseEdit(deltas, keys, info)
+
+
+ROME = Method(rome, ROMEOptions, batch=False, context_template_length_params=((5, 10), (10, 10)))

@@ -1,13 +1,14 @@
 """Training data of a pathway: the keys of a request's training prompts, and of the tokens it must leave alone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..memory.keys import read_token_keys
 from ..memory.tokens import Located, Prompt, locate
-from ..methods.base import BaseEdit, Memory
+from ..methods.base import Memory
 from ..queries import Queries
 from ..queries.forms import subject_forms
 from ..queries.negatives import OrdinaryText, negative_prompts
@@ -36,49 +37,75 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
     return prompts
 
 
+@dataclass(frozen=True)
+class Examples:
+    """One request's training prompts and the texts that only give negatives, tokenised once for all layers.
+
+    Attributes:
+        located: the training prompts, the bare one first.
+        own: which of them hold the request's own subject -> index of the subject's first token.
+        others: prompts about other subjects.
+    """
+
+    located: Sequence[Located]
+    own: Mapping[int, int]
+    others: Sequence[Located]
+
+    @classmethod
+    def of(
+        cls, memory: Memory, request: EditRequest, queries: Queries, config: PathwayTraining, text: OrdinaryText | None, seed: int
+    ) -> "Examples":
+        """For `request`; `text` gives names and snippets to make other subjects from, when `config.other_subjects` asks for them."""
+        tok = memory.tok
+        prompts = training_prompts(request, queries, memory.contexts, config)
+        located = [locate(tok, p) for p in prompts]
+        own = {i: _start(tok, located[i], p) for i, p in enumerate(prompts) if p.subject == request.subject}
+        made = []
+        if config.other_subjects and text is not None:
+            made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
+        return cls(located, own, [locate(tok, p) for p in made])
+
+    def texts(self) -> list[list[int]]:
+        """Token ids to read. What follows a subject is the same words again and again; it is read, for negatives, after the
+        request's own subject only."""
+        return [*(p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)), *(p.ids for p in self.others)]
+
+    def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, text_keys: Tensor | None) -> TrainingKeys:
+        """Training data from the keys of every token of `texts()`, k*, its target direction and (m, D) keys of ordinary text."""
+        rows, other_rows = rows[: len(self.located)], rows[len(self.located) :]
+        keys = torch.stack([row[p.last] for row, p in zip(rows, self.located, strict=True)])
+        groups = {
+            "prompt": torch.cat([torch.cat([row[: p.last], row[p.last + 1 :]]) for row, p in zip(rows, self.located, strict=True)]),
+            # The subject's first words: shared with many others, and few among the tokens of the prompts.
+            "subject": torch.cat([rows[i][start : self.located[i].last] for i, start in self.own.items()]),
+            "others": torch.cat(list(other_rows)) if other_rows else keys[:0],
+            "text": keys[:0] if text_keys is None else text_keys.to(keys),
+        }
+        return TrainingKeys(keys[1:], keys[0], star.to(keys), target.to(keys) / target.norm().to(keys), groups)
+
+
 def read_training_keys(
     memory: Memory,
-    request: EditRequest,
-    queries: Queries,
-    base: BaseEdit,
+    layer: int,
+    examples: Sequence[Examples],
+    stars: Tensor,
     config: PathwayTraining,
-    text_keys: Mapping[int, Tensor] | None = None,
-    text: OrdinaryText | None = None,
-    seed: int = 0,
-) -> dict[int, TrainingKeys]:
-    """Everything training needs, per edited layer, read in one early-stopping pass.
+    text_keys: Tensor | None = None,
+) -> list[TrainingKeys]:
+    """Everything the pathways of one layer need, for all requests, read in one early-stopping pass over the model as it stands.
 
     Args:
-        text_keys: {layer: (m, D)} keys of ordinary text, negatives for the gate.
-        text: names and snippets to make other subjects from, when `config.other_subjects` asks for them.
+        stars: (n, D) k* of each request.
+        text_keys: (m, D) keys of ordinary text, negatives for the gate.
     """
-    layers = sorted(base.deltas)
-    prompts = training_prompts(request, queries, memory.contexts, config)
-    located = [locate(memory.tok, p) for p in prompts]
-    others: list[Located] = []
-    if config.other_subjects and text is not None:
-        made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
-        others = [locate(memory.tok, p) for p in made]
-    own = {i for i, p in enumerate(prompts) if p.subject == request.subject}
-    # What follows a subject is the same words again and again; it is read, for negatives, after the request's own subject only.
-    read = [p.ids if i in own else p.ids[: p.last + 1] for i, p in enumerate(located)]
-    tokens = read_token_keys(memory.anatomy, [*read, *(p.ids for p in others)], layers)
-    out = {}
-    for layer in layers:
-        rows, other_rows = tokens[layer][: len(located)], tokens[layer][len(located) :]
-        keys = torch.stack([row[p.last] for row, p in zip(rows, located, strict=True)])
-        star = base.keys[layer].to(keys)
-        target = star
-        if config.target == "whitened" and layer in memory.covariances:
-            target = memory.covariances[layer].solve(star)
-        groups = {
-            "prompt": torch.cat([torch.cat([row[: p.last], row[p.last + 1 :]]) for row, p in zip(rows, located, strict=True)]),
-            # The subject's first words: shared with many others, and few among the tokens of the prompts.
-            "subject": torch.cat([rows[i][_start(memory.tok, located[i], prompts[i]) : located[i].last] for i in sorted(own)]),
-            "others": torch.cat(other_rows) if other_rows else keys[:0],
-            "text": text_keys[layer].to(keys) if text_keys else keys[:0],
-        }
-        out[layer] = TrainingKeys(keys[1:], keys[0], star, target / target.norm(), groups)
+    texts = [example.texts() for example in examples]
+    tokens = read_token_keys(memory.anatomy, [row for rows in texts for row in rows], [layer])[layer]
+    whitened = config.target == "whitened" and layer in memory.covariances
+    targets = memory.covariances[layer].solve(stars) if whitened else stars
+    out, start = [], 0
+    for example, rows, star, target in zip(examples, texts, stars, targets, strict=True):
+        out.append(example.keys(tokens[start : start + len(rows)], star, target, text_keys))
+        start += len(rows)
     return out
 
 

@@ -98,20 +98,12 @@ def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator)
         order = order[batch_size:]
 
 
-def train_pathway(
-    layers: Mapping[int, RepLayer], keys: Mapping[int, TrainingKeys], name: str, config: PathwayTraining, seed: int
-) -> dict[int, dict[str, float]]:
-    """Train the pathway `name` of each layer in place, from a fresh start drawn from `seed`; returns each layer's last losses.
-
-    Layers share their batches but not a gradient (REP, B.3), so they are trained one after another.
+def train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayTraining, seed: int) -> dict[str, float]:
+    """Train the pathway `name` of one layer in place, from a fresh start drawn from `seed`; returns its last losses.
 
     Raises:
         EditError: a loss that is not finite.
     """
-    return {layer: _train_layer(module, keys[layer], name, config, seed) for layer, module in layers.items()}
-
-
-def _train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayTraining, seed: int) -> dict[str, float]:
     device = keys.positives.device
     schedule = torch.Generator().manual_seed(seed)
     dropout = torch.Generator(device).manual_seed(seed)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from easyedit_rep import EditError, EditRequest
-from easyedit_rep.integrations.easyedit import activate, prepared
+from easyedit_rep.integrations.easyedit import activate
+from easyedit_rep.integrations.engine import prepared
 from easyedit_rep.integrations.session import Bridge, apply_rep_to_model
 
 pytestmark = pytest.mark.easyedit
@@ -123,11 +124,11 @@ def test_failure_half_way_takes_the_first_edits_out(llama, tok, hparams, snapsho
     base_edit = importlib.import_module("easyedit_rep.editor").RobustEditor.base_edit
     asked = []
 
-    def fail_on_second(self, request: EditRequest):
-        asked.append(request)
+    def fail_on_second(self, *requests: EditRequest):
+        asked.append(requests)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return base_edit(self, request)
+        return base_edit(self, *requests)
 
     monkeypatch.setattr("easyedit_rep.editor.RobustEditor.base_edit", fail_on_second)
     with pytest.raises(KeyboardInterrupt):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from easyedit_rep import EditError, EditRequest, RobustEditor
-from easyedit_rep.integrations.easyedit import prepared, solve, their_request
+from easyedit_rep.integrations.engine import prepared, solve, their_request
 
 pytestmark = pytest.mark.easyedit
 
@@ -30,7 +30,7 @@ def hparams(make_hparams):
 def test_applied_deltas_are_easyedits_weights(memory, hparams, easyeditor, snapshot):
     model, weight = memory.anatomy.model, memory.anatomy.weight(1)
     before, version = snapshot(model), weight._version
-    (delta,) = solve(memory, hparams, REQUEST).deltas.values()
+    (delta,) = solve(memory, hparams, [REQUEST]).deltas.values()
     assert weight is memory.anatomy.weight(1)
     assert weight._version == version
     assert weight.requires_grad
@@ -52,7 +52,7 @@ def test_nothing_stays_in_easyedit_or_the_tokenizer(memory, hparams, monkeypatch
     monkeypatch.setattr(main, "CONTEXT_TEMPLATES_CACHE", contexts)
     monkeypatch.setattr(compute_u, "inv_mom2_cache", inverses)
     monkeypatch.setattr(memory.tok, "padding_side", "left")
-    solve(memory, hparams, REQUEST)
+    solve(memory, hparams, [REQUEST])
     assert main.CONTEXT_TEMPLATES_CACHE is contexts
     assert compute_u.inv_mom2_cache is inverses
     assert inverses == {"someone": "else"}
@@ -61,14 +61,14 @@ def test_nothing_stays_in_easyedit_or_the_tokenizer(memory, hparams, monkeypatch
 
 
 def test_padding_side_does_not_matter(memory, hparams, monkeypatch):
-    right = solve(memory, hparams, REQUEST).deltas[1].dense()
+    right = solve(memory, hparams, [REQUEST]).deltas[1].dense()
     monkeypatch.setattr(memory.tok, "padding_side", "left")
-    assert torch.equal(solve(memory, hparams, REQUEST).deltas[1].dense(), right)
+    assert torch.equal(solve(memory, hparams, [REQUEST]).deltas[1].dense(), right)
 
 
 def test_keys_are_the_mean_over_contexts(memory, hparams):
-    rows = memory.context_keys(REQUEST.located, [1])[1]
-    assert torch.equal(solve(memory, hparams, REQUEST).keys[1], rows.mean(0))
+    rows = memory.context_keys([REQUEST.located], [1])[1]
+    assert torch.equal(solve(memory, hparams, [REQUEST]).keys[1], rows.mean(1))
 
 
 def test_robust_edits_stack_and_come_out_in_any_order(bench_hparams, bench_editor, facts, snapshot):
@@ -86,10 +86,10 @@ def test_robust_edits_stack_and_come_out_in_any_order(bench_hparams, bench_edito
 
 def test_braces_are_refused(memory, hparams):
     with pytest.raises(EditError, match="use engine: native"):
-        solve(memory, hparams, EditRequest("We write {braces} about Ann Lee in", "Ann Lee", "London"))
+        solve(memory, hparams, [EditRequest("We write {braces} about Ann Lee in", "Ann Lee", "London")])
 
 
 def test_unknown_base_is_refused(memory, hparams):
     hparams.rep = replace(hparams.rep, base="FT")
     with pytest.raises(EditError, match="FT"):
-        solve(memory, hparams, REQUEST)
+        solve(memory, hparams, [REQUEST])

@@ -22,7 +22,7 @@ def test_maps_the_bare_prompts_key_onto_the_new_value(model, tok, make_memory, m
     (value,) = optimise_values(
         memory.anatomy, tok, 1, [ValueTask(REQUEST.located, "Spanish", memory.contexts)], ValueConfig.from_hparams(hparams)
     )
-    keys = memory.context_keys(REQUEST.located, [1])[1]
+    keys = memory.context_keys([REQUEST.located], [1])[1][0]
     change = edit.deltas[1].dense().double()
     assert change.shape == (32, 48)
     assert torch.linalg.matrix_rank(change, rtol=1e-5) == 1
@@ -32,9 +32,9 @@ def test_maps_the_bare_prompts_key_onto_the_new_value(model, tok, make_memory, m
     u = torch.linalg.solve(memory.covariances[1].moment, mean) if mom2 else mean
     closed = torch.outer(value.change.double(), u) / (keys[0].double() @ u)
     torch.testing.assert_close(change, closed, rtol=1e-3, atol=1e-4 * closed.abs().max().item())
-    torch.testing.assert_close(edit.keys[1], keys.mean(0))
-    assert edit.info[1]["steps"] == value.steps
-    assert edit.info[1]["loss"] == pytest.approx(value.loss, rel=1e-3)
+    torch.testing.assert_close(edit.keys[1], keys.mean(0)[None])
+    assert edit.info[1][0]["steps"] == value.steps
+    assert edit.info[1][0]["loss"] == pytest.approx(value.loss, rel=1e-3)
 
 
 @pytest.mark.parametrize("inner", [48, 32])
@@ -42,7 +42,7 @@ def test_conv1d_is_written_in_its_own_orientation(make_model, tok, make_memory, 
     model = make_model("gpt2", n_inner=inner)  # where D = d a missing transpose fits, and is wrong
     memory, hparams = make_memory(model, tok), make_hparams()
     delta = rome(memory, hparams, [REQUEST]).deltas[1]
-    key = memory.context_keys(REQUEST.located, [1])[1][0]
+    key = memory.context_keys([REQUEST.located], [1])[1][0, 0]
     with torch.no_grad():
         before = memory.anatomy.rewrite(1)(key)
         delta.add_to(memory.anatomy.weight(1))

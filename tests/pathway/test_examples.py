@@ -7,8 +7,7 @@ import torch
 
 from easyedit_rep.memory.keys import read_keys
 from easyedit_rep.memory.tokens import locate
-from easyedit_rep.methods import BaseEdit
-from easyedit_rep.pathway.examples import read_training_keys, training_prompts
+from easyedit_rep.pathway.examples import Examples, read_training_keys, training_prompts
 from easyedit_rep.pathway.training import SHARES, PathwayTraining
 from easyedit_rep.queries import Queries, Split
 from easyedit_rep.queries.negatives import OrdinaryText
@@ -22,6 +21,12 @@ PAPER = PathwayTraining()
 
 def texts(config):
     return [p.text for p in training_prompts(REQUEST, QUERIES, CONTEXTS, config)]
+
+
+def read(memory, layer, star, config, text_keys=None, text=None):
+    example = Examples.of(memory, REQUEST, QUERIES, config, text, seed=0)
+    (keys,) = read_training_keys(memory, layer, [example], star[None], config, text_keys)
+    return keys
 
 
 def test_prompts_are_contexts_times_subjects_and_then_long_contexts():
@@ -49,9 +54,8 @@ def test_what_is_held_out_is_never_trained_on():
 def test_keys_are_the_prompts_own(model, tok, make_memory, target):
     memory = make_memory(model, tok, layers=(1, 2), contexts=CONTEXTS[:2])
     stars = {1: torch.randn(48), 2: torch.randn(48)}
-    base = BaseEdit(dict.fromkeys(stars), stars)
     config = replace(PAPER, target=target)
-    found = read_training_keys(memory, REQUEST, QUERIES, base, config)
+    found = {layer: read(memory, layer, star, config) for layer, star in stars.items()}
     located = [locate(tok, p) for p in training_prompts(REQUEST, QUERIES, memory.contexts, config)]
     for layer, keys in found.items():
         want = read_keys(memory.anatomy, located, [layer])[layer]
@@ -66,20 +70,20 @@ def test_keys_are_the_prompts_own(model, tok, make_memory, target):
 
 def test_negatives_are_other_tokens_never_the_subjects_last(llama, tok, make_memory, corpus):
     memory = make_memory(llama, tok, contexts=("", "I like. "))
-    base, config = BaseEdit({1: None}, {1: torch.randn(48)}), replace(PAPER, other_subjects=6)
-    text_keys, text = {1: torch.full((3, 48), 7.0)}, OrdinaryText.from_corpus(corpus, 20, seed=0)
-    keys = read_training_keys(memory, REQUEST, QUERIES, base, config, text_keys, text)[1]
+    star, config = torch.randn(48), replace(PAPER, other_subjects=6)
+    text_keys, text = torch.full((3, 48), 7.0), OrdinaryText.from_corpus(corpus, 20, seed=0)
+    keys = read(memory, 1, star, config, text_keys, text)
     prompts = training_prompts(REQUEST, QUERIES, memory.contexts, config)
     located = [locate(tok, p) for p in prompts]
     groups = keys.negatives
     assert set(groups) == set(SHARES)
     own = [p.subject == "Ann Lee" for p in prompts]  # what follows the subject is read after the request's own only
     assert len(groups["prompt"]) == sum(len(p.ids) - 1 if mine else p.last for p, mine in zip(located, own, strict=True))
-    assert torch.equal(groups["text"], text_keys[1])
+    assert torch.equal(groups["text"], text_keys)
     words = tok.tokenize(" Ann Lee")
     assert len(groups["subject"]) == sum(own) * (len(words) - 1)
     last = torch.cat([keys.positives, keys.prompt[None]])
     for kind, rows in groups.items():
         assert torch.cdist(rows, last).min() > 1e-3, kind  # min() of nothing raises
-    none = read_training_keys(memory, REQUEST, QUERIES, base, PAPER)[1].negatives
+    none = read(memory, 1, star, PAPER).negatives
     assert len(none["text"]) == len(none["others"]) == 0

@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, normalize
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.model import detached_state
-from easyedit_rep.pathway.training import SHARES, PathwayTraining, TrainingKeys, batch_order, train_pathway
+from easyedit_rep.pathway.training import SHARES, PathwayTraining, TrainingKeys, batch_order, train_layer
 
 CONFIG = PathwayTraining(steps=4, lr=0.02, consistency_weight=3.0)
 
@@ -97,7 +97,7 @@ def test_equals_the_formulas(keys, options):
     config = replace(CONFIG, **options)
     want, losses = oracle(keys, config, seed=5)
     layer = make_layer()
-    found = train_pathway({1: layer}, {1: keys}, "a", config, seed=5)[1]
+    found = train_layer(layer, keys, "a", config, seed=5)
     assert found == pytest.approx(losses, rel=1e-4, abs=1e-6)
     for key, value in detached_state(layer, "a").items():
         torch.testing.assert_close(value.double(), want[key], rtol=1e-3, atol=1e-4, msg=key)
@@ -108,31 +108,33 @@ def test_same_seed_same_bits_and_no_global_randomness(keys, options):
     config, layers = replace(CONFIG, **options), [make_layer(dropout=0.3) for _ in range(3)]
     before = torch.get_rng_state()
     for layer, seed in zip(layers, (7, 7, 8), strict=True):
-        train_pathway({1: layer}, {1: keys}, "a", config, seed)
+        train_layer(layer, keys, "a", config, seed)
     assert torch.equal(before, torch.get_rng_state())
     one, two, other = (detached_state(layer, "a") for layer in layers)
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert not any(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_layers_are_trained_apart(keys):
+def test_pathways_of_one_layer_are_trained_apart(keys):
     others = replace(keys, positives=keys.positives.flip(0) + 1)
-    alone, together = make_layer(), {1: make_layer(), 2: make_layer()}
-    train_pathway({2: alone}, {2: others}, "a", CONFIG, seed=3)
-    train_pathway(together, {1: keys, 2: others}, "a", CONFIG, seed=3)
+    alone, together = make_layer(), make_layer()
+    train_layer(alone, others, "a", CONFIG, seed=3)
+    together.update_layer("b", RepConfig(target_modules=["x"], rank=4, dropout=0.0, inference_mode=True))
+    train_layer(together, keys, "b", CONFIG, seed=3)
+    train_layer(together, others, "a", CONFIG, seed=3)
     want = detached_state(alone, "a")
-    assert all(torch.equal(value, want[key]) for key, value in detached_state(together[2], "a").items())
+    assert all(torch.equal(value, want[key]) for key, value in detached_state(together, "a").items())
 
 
 def test_nothing_asks_for_gradients_afterwards(keys):
     layer = make_layer()
-    train_pathway({1: layer}, {1: keys}, "a", CONFIG, seed=0)
+    train_layer(layer, keys, "a", CONFIG, seed=0)
     assert not any(p.requires_grad or p.grad is not None for n, p in layer.named_parameters() if n.startswith("rep_"))
 
 
 def test_divergence_is_refused(keys):
     with pytest.raises(EditError, match=r"pathway training diverged \(.*lr 1e\+30\): lower rep.training.lr"):
-        train_pathway({1: make_layer()}, {1: keys}, "a", replace(CONFIG, lr=1e30, steps=9), seed=0)
+        train_layer(make_layer(), keys, "a", replace(CONFIG, lr=1e30, steps=9), seed=0)
 
 
 @pytest.mark.parametrize(

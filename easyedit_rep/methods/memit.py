@@ -1,0 +1,98 @@
+"""MEMIT: many facts at once, spread over several layers (Meng et al. 2023, section 4)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import EditError
+from ..memory.covariance import Covariance
+from ..memory.delta import Delta, scratch_weights
+from ..memory.keys import read_outputs
+from ..memory.tokens import locate
+from ..memory.values import ValueConfig, ValueTask, optimise_values
+from ..request import EditRequest
+from .base import BaseEdit, Memory, Method
+
+
+@dataclass(frozen=True)
+class MEMITOptions:
+    """MEMIT's own hyper-parameters.
+
+    Attributes:
+        mom2_update_weight: λ, how much the keys of ordinary text weigh against those of the requests.
+        layer_selection: only `all` is supported.
+    """
+
+    mom2_update_weight: float
+    layer_selection: str = "all"
+
+    def __post_init__(self):
+        if self.mom2_update_weight <= 0:
+            raise EditError(f"mom2_update_weight: {self.mom2_update_weight} is not positive")
+        if self.layer_selection != "all":
+            raise EditError(f"layer_selection: {self.layer_selection!r} is not supported, name the layers in layers: […]")
+
+
+def average(keys: Tensor) -> Tensor:
+    """(n, D): keys (n, contexts, D) averaged as EasyEdit does, the bare prompt weighing as much as all other contexts together."""
+    return keys[:, 0] if keys.shape[1] == 1 else (keys[:, 0] + keys[:, 1:].mean(1)) / 2
+
+
+def spread(memory: Memory, hparams, requests: Sequence[EditRequest], adjoint: Callable[[Covariance, Tensor], Tensor]) -> BaseEdit:
+    """z*, the output wanted of the last edited layer, approached by every edited layer in turn with the running weights.
+
+    At the j-th of m layers: K, the (D, n) averaged keys; R = (Z − h(current)) / (m − j), the residual; W += R Aᵀ.
+
+    Args:
+        adjoint: (C, K float64) -> A (D, n) float64, which is what tells MEMIT from EMMET.
+    """
+    anatomy, layers = memory.anatomy, sorted(hparams.layers)
+    top, prompts = layers[-1], [request.located for request in requests]
+    tasks = [ValueTask(p, r.target_new, memory.contexts) for p, r in zip(prompts, requests, strict=True)]
+    values = optimise_values(anatomy, memory.tok, top, tasks, ValueConfig.from_hparams(hparams), block="layer")
+    wanted = torch.stack([value.initial + value.change for value in values])
+    residual = torch.stack([value.change for value in values])
+    bare = [locate(memory.tok, prompt) for prompt in prompts]
+    deltas, keys = {}, {}
+    with scratch_weights(anatomy, layers[:-1]) as running:
+        for j, layer in enumerate(layers):
+            keys[layer] = average(memory.context_keys(prompts, [layer])[layer])
+            if j:
+                residual = wanted - read_outputs(anatomy, bare, top).to(wanted)
+            adjusted = adjoint(memory.covariances[layer], keys[layer].double().T)
+            left = (residual.double() / (len(layers) - j)).T
+            deltas[layer] = Delta(left.float(), adjusted.T.float(), anatomy.is_transposed(layer))
+            if not torch.isfinite(deltas[layer].right).all():
+                raise EditError(f"the update of layer {layer} is NaN or infinite: check mom2 statistics and mom2_update_weight")
+            if layer in running:
+                deltas[layer].add_to(running[layer])
+    return BaseEdit(deltas, keys, {top: [value.numbers() for value in values]})
+
+
+def memit(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
+    """A = (λC + KKᵀ)⁻¹K, by the n × n identity A = B (I + KᵀB)⁻¹ with B = (λC)⁻¹K, so that C is factored once for all edits."""
+    weight = hparams.method.mom2_update_weight
+
+    def adjoint(covariance: Covariance, keys: Tensor) -> Tensor:
+        whitened = covariance.solve(keys.T).T / weight
+        return solve_right(whitened, keys.T @ whitened, 1.0)
+
+    return spread(memory, hparams, requests, adjoint)
+
+
+def solve_right(columns: Tensor, gram: Tensor, shift: float) -> Tensor:
+    """(D, n): columns · (gram + shift·I)⁻¹ for a symmetric positive semi-definite (n, n) `gram`, by Cholesky.
+
+    Raises:
+        EditError: singular, as when two requests share a key and nothing is added.
+    """
+    gram = (gram + gram.T) / 2
+    lower, info = torch.linalg.cholesky_ex(gram + shift * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+    if info or lower.diagonal().min() < 1e-7 * lower.diagonal().max():
+        raise EditError("the keys of the requests are linearly dependent: drop requests about the same subject, or raise emmet_lambda")
+    return torch.cholesky_solve(columns.T, lower).T
+
+
+MEMIT = Method(memit, MEMITOptions, batch=True, context_template_length_params=((10, 5),))

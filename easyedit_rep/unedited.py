@@ -1,0 +1,109 @@
+"""What an editor reads from the unedited model and its texts: made once, at first use."""
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .anatomy import Anatomy
+from .datasets.corpus import Corpus, load_corpus
+from .errors import EditError
+from .hparams import REPHyperParams
+from .ledger import Ledger
+from .loading import check_weights
+from .memory.contexts import generate_contexts
+from .memory.covariance import Covariance, collect
+from .memory.keys import read_token_keys
+from .memory.statistics import load_statistics, save_statistics, statistics_path
+from .methods import METHODS, Memory
+from .methods.memit import MEMIT
+from .pathway.model import pathways_disabled
+from .queries import QueryMaker
+from .queries.negatives import OrdinaryText
+from .queries.rephrase import load_rephrases
+
+
+class Unedited:
+    """Context templates, C, ordinary text and its keys, and the maker of queries, for one model and set of hyper-parameters."""
+
+    def __init__(self, hparams: REPHyperParams, anatomy: Anatomy, tok, ledger: Ledger):
+        self.hparams, self.anatomy, self.tok, self.ledger = hparams, anatomy, tok, ledger
+
+    def on(self, anatomy: Anatomy, ledger: Ledger) -> "Unedited":
+        """The same for a copy of the model; what has been read serves both."""
+        twin = Unedited(self.hparams, anatomy, self.tok, ledger)
+        made = {name: value for name, value in vars(self).items() if name in ("corpus", "text", "text_keys", "queries")}
+        vars(twin).update(made, memory=replace(self.memory, anatomy=anatomy))
+        return twin
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return load_corpus(self.hparams.rep.corpus or self.hparams.mom2_dataset)
+
+    @cached_property
+    def memory(self) -> Memory:
+        h = self.hparams
+        lengths = h.context_template_length_params
+        if lengths is None:
+            lengths = METHODS.get(h.rep.base, MEMIT).context_template_length_params
+        check_weights(self.anatomy.model)
+        with pathways_disabled(self.anatomy.model), self.ledger.unedited():
+            covariances = self._covariances()
+            contexts = generate_contexts(self.anatomy, self.tok, lengths, h.rep.seed)
+        return Memory(self.anatomy, self.tok, contexts, covariances)
+
+    def _covariances(self) -> dict[int, Covariance]:
+        h = self.hparams
+        rank_one = h.rep.base in METHODS and not METHODS[h.rep.base].batch
+        if rank_one and not h.mom2_adjustment and h.rep.training.target != "whitened":
+            return {}
+        paths: dict[int, Path] = {}
+        if h.stats_dir is not None:
+            paths = {i: statistics_path(h.stats_dir, self.anatomy, i, h.mom2_dataset, h.mom2_dtype, h.mom2_n_samples) for i in h.layers}
+        found = {i: load_statistics(path, self.anatomy, i) for i, path in paths.items() if path.exists()}
+        missing = [i for i in h.layers if i not in found]
+        if missing:
+            try:
+                corpus = self.corpus
+            except EditError as error:
+                where = paths.get(missing[0], "in memory (stats_dir: null)")
+                raise EditError(f"no statistics {where} and no text to make them from: {error}") from error
+            made = collect(self.anatomy, self.tok, corpus, missing, n_tokens=h.rep.statistics_tokens, seed=h.rep.seed)
+            for layer, covariance in made.items():
+                if layer in paths:
+                    save_statistics(paths[layer], covariance, h.mom2_dtype, h.mom2_n_samples)
+            found.update(made)
+        return found
+
+    @cached_property
+    def text(self) -> OrdinaryText:
+        return OrdinaryText.from_corpus(self.corpus, 400, self.hparams.rep.seed)
+
+    @cached_property
+    def text_keys(self) -> dict[int, Tensor]:
+        """{layer: (text_tokens, D)} keys of ordinary text, for gates that learn when to stay shut."""
+        rows, total, wanted = [], 0, self.hparams.rep.text_tokens
+        for text in self.corpus.shuffled(self.hparams.rep.seed + 1):
+            if total >= wanted:
+                break
+            rows.append(self.tok(text, truncation=True, max_length=min(256, wanted - total, self.anatomy.max_positions))["input_ids"])
+            total += len(rows[-1])
+        with pathways_disabled(self.anatomy.model), self.ledger.unedited():
+            tokens = read_token_keys(self.anatomy, rows, self.hparams.layers)
+        return {layer: torch.cat(keys) for layer, keys in tokens.items()}
+
+    @cached_property
+    def queries(self) -> QueryMaker:
+        options = self.hparams.rep.queries
+        return QueryMaker(
+            tok=self.tok,
+            rephrases=load_rephrases(options.rephrase_file) if options.rephrase_file else {},
+            corpus=self.corpus if options.long_context_count else None,
+            shuffle_count=options.shuffle_count,
+            long_context_count=options.long_context_count,
+            long_context_tokens=options.long_context_tokens,
+            max_tokens=self.anatomy.max_positions,
+            seed=self.hparams.rep.seed,
+        )
