@@ -136,4 +136,7 @@ def load_state(layer: RepLayer, name: str, state: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for key, value in state.items():
             group, _, rest = key.partition(".")
-            getattr(layer, group)[name].get_parameter(rest).copy_(value)
+            parameter = getattr(layer, group)[name].get_parameter(rest)
+            if parameter.shape != value.shape:  # copy_ would broadcast
+                raise RuntimeError(f"{key} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            parameter.copy_(value)

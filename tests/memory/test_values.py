@@ -24,18 +24,18 @@ def config(**options):
     return ValueConfig(**{**CONFIG, **options})
 
 
-def naive(anatomy, tok, layer, task, config):
+def naive(anatomy, tok, layer, task, config, block="mlp"):
     """Losses of all steps and the last δ: every sentence alone, in full, through the model itself with δ added by a hook."""
     seen = []
 
     def logits(ids, at):
         def add(_module, _args, out):
-            out = out.clone()
-            seen.append(out[0, at].detach().float())
-            out[0, at] += delta.to(out)
-            return out
+            hidden = (out[0] if isinstance(out, tuple) else out).clone()
+            seen.append(hidden[0, at].detach().float())
+            hidden[0, at] += delta.to(hidden)
+            return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
 
-        handle = anatomy.mlp(layer).register_forward_hook(add)
+        handle = (anatomy.layer(layer) if block == "layer" else anatomy.mlp(layer)).register_forward_hook(add)
         out = anatomy.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
         handle.remove()
         return out.log_softmax(-1)
@@ -67,11 +67,11 @@ def naive(anatomy, tok, layer, task, config):
     return losses, delta.detach(), seen[0]
 
 
-def check(anatomy, tok, layer, tasks, options):
+def check(anatomy, tok, layer, tasks, options, block="mlp"):
     """All tasks in one batch, at every number of steps, against the naive optimiser task by task."""
-    expected = [naive(anatomy, tok, layer, task, options) for task in tasks]
+    expected = [naive(anatomy, tok, layer, task, options, block) for task in tasks]
     for steps in (1, 2, options.v_num_grad_steps):
-        values = optimise_values(anatomy, tok, layer, tasks, ValueConfig(**{**vars(options), "v_num_grad_steps": steps}))
+        values = optimise_values(anatomy, tok, layer, tasks, ValueConfig(**{**vars(options), "v_num_grad_steps": steps}), block)
         for value, (losses, _, initial) in zip(values, expected, strict=True):
             assert value.steps == min(steps, len(losses))
             assert value.loss == pytest.approx(losses[value.steps - 1], rel=1e-4)
@@ -89,6 +89,16 @@ def check(anatomy, tok, layer, tasks, options):
 )
 def test_equals_the_whole_model_on_whole_sentences(model, make_tokenizer, kind, layer, tasks):
     check(Anatomy(model), make_tokenizer(kind), layer, tasks, config())
+
+
+@pytest.mark.parametrize(("layer", "tasks"), [(0, TASKS), (2, TASKS), (3, AT_END)], ids=["first", "middle", "last"])
+def test_of_a_whole_layer(model, tok, layer, tasks):
+    check(Anatomy(model), tok, layer, tasks, config(), "layer")
+
+
+def test_many_requests_go_in_several_batches(llama, tok, monkeypatch):
+    monkeypatch.setattr("easyedit_rep.memory.values.REPLAYED_TOKENS", 30)
+    check(Anatomy(llama), tok, 1, TASKS, config())
 
 
 def test_with_sentencepiece(llama, make_tokenizer):
