@@ -43,7 +43,7 @@ def compare_one(editor: RobustEditor, index: int, request: EditRequest) -> list[
     base = editor.base_edit(request)
     records = []
     for method, make in ((base_name, lambda: base), (f"{base_name}+REP", lambda: editor.robustify(base, queries))):
-        edit = editor.ledger.apply(make())
+        edit = editor.install(make())
         try:
             post = evaluate(editor.anatomy, editor.tok, request, queries)
         finally:

@@ -88,7 +88,7 @@ def tell(editor: RobustEditor, request: EditRequest) -> Table:
     base = editor.base_edit(request)
     answers = [_answers(editor, texts, request.target_new)]
     for edit in (base, editor.robustify(base, queries)):
-        editor.ledger.apply(edit)
+        editor.install(edit)
         try:
             answers.append(_answers(editor, texts, request.target_new))
         finally:
