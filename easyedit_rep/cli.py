@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .commands import sequence
 from .commands.bench import bench, table
 from .errors import EditError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(bench)
 app.command()(table)
+app.add_typer(sequence.app, name="sequence")
 
 Out = Annotated[Path, typer.Option(help="Folder for records.jsonl and robustness.png.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the table's rows to this file.")]
@@ -39,11 +41,11 @@ def _run(
     from .bench.show import draw, table, tell
     from .datasets.records import load_records
     from .editor import RobustEditor
-    from .hparams import REPHyperParams
+    from .hparams import load_hparams
 
     console = Console()
     requests = load_records(data)
-    editor = RobustEditor.from_hparams(REPHyperParams.from_hparams(str(hparams_file)))
+    editor = RobustEditor.from_hparams(load_hparams(str(hparams_file)))
     total = len(requests)
     if known:
         requests = known_only(editor, requests)
@@ -104,9 +106,9 @@ def edit(
         raise EditError("nothing to edit: give --data FILE, or --prompt, --subject and --target")
     from .bench.show import tell
     from .editor import RobustEditor
-    from .hparams import REPHyperParams
+    from .hparams import load_hparams
     from .request import EditRequest
 
     request = EditRequest(prompt, subject, target)
-    editor = RobustEditor.from_hparams(REPHyperParams.from_hparams(str(hparams)))
+    editor = RobustEditor.from_hparams(load_hparams(str(hparams)))
     Console().print(tell(editor, request))

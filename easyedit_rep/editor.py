@@ -123,6 +123,10 @@ class RobustEditor:
         """Write an edit made by `base_edit` or `robustify` into the model."""
         return self.sequence.append(edit) if edit.pairs else self.ledger.apply(edit)
 
+    def norms(self) -> dict[int, dict[str, float]]:
+        """{layer: mean absolute value of an element of W, of W₀ and of their difference} (D4S, Figures 5 and 6)."""
+        return {layer: self.ledger.norms(layer) for layer in self.hparams.layers}
+
     def robustify(self, edit: Edit, *queries: Queries) -> Edit:
         """`edit` with a pathway trained around each of its requests, not yet applied; `edit` itself is unchanged.
 

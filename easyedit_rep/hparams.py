@@ -204,6 +204,12 @@ class D4SHyperParams(REPHyperParams):
         return {**data, "rep": {**rep, "base": "D4S"}}
 
 
+def load_hparams(path: str) -> REPHyperParams:
+    """The hyper-parameters in a YAML, of the class its `alg_name` asks for."""
+    classes = {cls.ALG_NAME: cls for cls in (REPHyperParams, D4SHyperParams)}
+    return classes.get(read_yaml(path).get("alg_name"), REPHyperParams).from_hparams(path)
+
+
 def _method_apart(data: dict, where: str) -> dict:
     """`data` with the keys that only the base method has built into `method`."""
     rep = data["rep"] if isinstance(data["rep"], Mapping) else {}

@@ -136,6 +136,12 @@ class Ledger:
         """W₀ of `layer`."""
         return self._original.get(layer, self.anatomy.weight(layer).detach())
 
+    def norms(self, layer: int) -> dict[str, float]:
+        """Mean absolute value of an element of W, of W₀, and of their difference."""
+        weight, original = self.anatomy.weight(layer).detach(), self.original(layer)
+        change = weight.float() - original.to(weight.device).float()
+        return {"weight": mean_abs(weight), "original": mean_abs(original), "change": mean_abs(change)}
+
     def attach(self, edit: Edit, name: str | None = None) -> None:
         """Call `edit` by `name`, or by the next free one, and put its pathways into the model, all or none."""
         if name is None:
@@ -185,3 +191,8 @@ class Ledger:
                             delta.add_to(total)
                     weight.copy_(total)
             self._version[layer] = weight._version
+
+
+def mean_abs(tensor: Tensor) -> float:
+    """L1 norm over the number of elements."""
+    return tensor.detach().abs().mean(dtype=torch.float64).item()

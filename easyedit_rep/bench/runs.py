@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..datasets.records import load_records
 from ..editor import RobustEditor
 from ..errors import EditError
-from ..hparams import REPHyperParams
+from ..hparams import load_hparams
 from ..request import EditRequest
 from ..version import __version__
 from .compare import compare_one, known_only
@@ -50,7 +50,7 @@ def grid(hparams: Sequence[Path], data: Sequence[Path], seeds: Sequence[int], n:
     if twice:
         raise EditError(f"two runs are called {sorted(twice)[0]}: name each YAML, data file and seed once")
     for path in hparams:
-        REPHyperParams.from_hparams(str(path))
+        load_hparams(str(path))
     for path in data:
         load_records(path)
     return runs
@@ -78,7 +78,7 @@ def provenance(run: Run, editor: RobustEditor) -> dict:
 
 def prepare(run: Run, model=None, tok=None) -> RobustEditor:
     """The editor of `run`, on a model already loaded if given."""
-    hparams = REPHyperParams.from_hparams(str(run.hparams))
+    hparams = load_hparams(str(run.hparams))
     hparams.rep = replace(hparams.rep, seed=run.seed)
     return RobustEditor.from_hparams(hparams, model, tok)
 
@@ -120,7 +120,7 @@ def execute_all(runs: Sequence[Run], out: Path, progress: bool = True) -> Iterat
     """`execute` each run in turn; a model is loaded once for neighbours that share it."""
     loaded, model, tok = None, None, None
     for run in runs:
-        h = REPHyperParams.from_hparams(str(run.hparams))
+        h = load_hparams(str(run.hparams))
         wanted = (h.model_name, h.device, h.fp16, h.model_parallel)
         if wanted != loaded:
             model = tok = None

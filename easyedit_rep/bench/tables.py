@@ -85,12 +85,11 @@ def render(table: pandas.DataFrame, style: str) -> str | Table:
 
 def _terminal(table: pandas.DataFrame) -> Table:
     """In 80 columns: what is the same in all rows stands in the title, deviations under their means."""
-    facts = table["facts"].replace("", None).dropna()
-    constant = [name for name in ("model", "data") if table[name].nunique() == 1]
-    title = [table[name].iloc[0] for name in constant] + ([f"{facts.iloc[0]} facts"] if facts.nunique() == 1 else [])
-    shown = table.drop(columns=[*constant, *(["facts"] if facts.nunique() == 1 else [])])
-    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=", ".join(title))
-    out.caption = "percent of queries, exact match of all target tokens"
+    about = {name: table[name].replace("", None).dropna() for name in ("model", "data", "facts") if name in table}
+    constant = [name for name, values in about.items() if values.nunique() == 1]
+    title = [about[name].iloc[0] + (" facts" if name == "facts" else "") for name in constant]
+    shown = table.drop(columns=constant)
+    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=", ".join(title) or None)
     for name in shown.columns:
         left = name in ("model", "data", "method")
         out.add_column(name if left else name.replace(" ", "\n"), justify="left" if left else "right", no_wrap=True)

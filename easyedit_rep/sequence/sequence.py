@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EditError
-from ..ledger import Edit, Ledger
+from ..ledger import Edit, Ledger, mean_abs
 from ..memory.covariance import Covariance
 from ..memory.delta import Delta
 from ..methods.d4s import D4SOptions
@@ -81,7 +81,7 @@ class Sequence:
         self.edits.append(edit)
         edit.ledger = self
         self._write()
-        edit.info["norms"] = self.norms()
+        edit.info["norms"] = {layer: self.ledger.norms(layer) for layer in self.layers}
         return edit
 
     def remove(self, edit: Edit) -> None:
@@ -139,11 +139,6 @@ class Sequence:
 
     # -- its effect on the weights ---------------------------------------------------------------------------------------------------
 
-    def norms(self) -> dict[int, dict[str, float]]:
-        """{layer: mean absolute value of an element of W and of Δ} (the paper's Figures 5 and 6)."""
-        weight = self.ledger.anatomy.weight
-        return {i: {"weight": _mean_abs(weight(i)), "change": _mean_abs(self.states[i].change)} for i in self.layers}
-
     def _guard(self, edit: Edit) -> None:
         limit = self.options.d4s.max_norm_growth
         if limit is None:
@@ -153,13 +148,9 @@ class Sequence:
             after = original.float().clone()
             self.delta(layer).add_to(after)
             delta.add_to(after)
-            growth = _mean_abs(after) / _mean_abs(original)
+            growth = mean_abs(after) / mean_abs(original)
             if growth > limit:
                 raise EditError(
                     f"edit {len(self.edits) + 1} would make the mean |w| of layer {layer} {growth:.3f} times the original's, above "
                     f"max_norm_growth {limit}: it was not made; raise mom2_update_weight, remove edits, or raise the limit"
                 )
-
-
-def _mean_abs(tensor: Tensor) -> float:
-    return tensor.detach().abs().mean(dtype=torch.float64).item()

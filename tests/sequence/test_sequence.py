@@ -186,7 +186,7 @@ def test_norms_are_recorded(make_editor, requests):
     editor = make_editor()
     edit = editor.apply(requests[0])
     assert edit.info["norms"][1]["weight"] == pytest.approx(editor.anatomy.weight(1).abs().mean().item(), rel=1e-6)
-    assert edit.info["norms"][1]["change"] == pytest.approx(editor.sequence.states[1].change.abs().mean().item())
+    assert edit.info["norms"][1]["change"] == pytest.approx(editor.sequence.states[1].change.abs().mean().item(), rel=1e-4)
 
 
 def test_hparams(make_hparams):

@@ -1,0 +1,111 @@
+"""Journals of sequences to tables and pictures. Never touches a model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas
+
+from ..errors import EditError
+from ..evaluation.sequence import blocks, summary
+
+Run = tuple[dict, list[dict]]
+"""(provenance, records) of one run."""
+
+NAMES = {
+    "efficacy": "Eff.",
+    "paraphrase": "Par.",
+    "specificity": "Spe.",
+    "average": "Avg.",
+    "rephrase_id": "Reph. ID",
+    "rephrase_ood": "Reph. OOD",
+    "shuffle_id": "Shuf. ID",
+    "shuffle_ood": "Shuf. OOD",
+    "long_id": "Long ID",
+    "long_ood": "Long OOD",
+}
+
+
+def label(provenance: dict) -> str:
+    """ "D4S", "MEMIT+REP" …"""
+    rep = provenance["hparams"]["rep"]
+    return rep["base"] + ("+REP" if rep["pathways"] else "")
+
+
+def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
+    """One row for each run and checkpoint: method, edits, the means in percent, perplexity, growth of mean |w| (mean over layers)."""
+    rows = []
+    for provenance, records in runs:
+        for record in records:
+            if "after" in record:
+                growth = [norm["weight"] / norm["original"] for norm in record["norms"].values()]
+                rows.append(
+                    {
+                        "method": label(provenance),
+                        "edits": record["after"],
+                        **summary(record["rows"]),
+                        "perplexity": record["perplexity"],
+                        "growth": sum(growth) / len(growth),
+                    }
+                )
+    if not rows:
+        raise EditError("no checkpoint has been reached yet: let the run go on")
+    return pandas.DataFrame(rows).sort_values("edits", kind="stable", ignore_index=True)
+
+
+def blocks_of(runs: Sequence[Run], size: int = 100) -> pandas.DataFrame:
+    """One row for each run and block of `size` edits, in editing order, measured at the end of the run."""
+    rows = []
+    for provenance, records in runs:
+        last = [record for record in records if "after" in record][-1]
+        rows += [{"method": label(provenance), **block} for block in blocks(last["rows"], size)]
+    return pandas.DataFrame(rows)
+
+
+def cells(runs: Sequence[Run]) -> pandas.DataFrame:
+    """`checkpoints`, printed."""
+    rows = checkpoints(runs)
+    out = pandas.DataFrame({"method": rows["method"], "edits": rows["edits"].astype(str)})
+    for name, head in NAMES.items():
+        if name in rows and rows[name].notna().any():
+            out[head] = [_number(value, 1) for value in rows[name]]
+    out["perplexity"] = [_number(value, 1) for value in rows["perplexity"]]
+    out["|W| growth"] = [_number(value, 3) for value in rows["growth"]]
+    return out
+
+
+def _number(value, digits: int) -> str:
+    return "–" if pandas.isna(value) else f"{value:.{digits}f}"
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    """Three panels over the number of edits: mean |w| of each layer, efficacy of all edits so far, perplexity of held-out text."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = checkpoints(runs)
+    figure, (growth, efficacy, perplexity) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    styles = [("#1f5a94", "-", "o"), ("#c1572b", "--", "s"), ("#555555", ":", "^"), ("#2f7d4f", "-.", "D"), ("#8a5aa8", (0, (5, 1)), "v")]
+    for (provenance, records), (colour, line, mark) in zip(runs, styles * len(runs), strict=False):
+        name = label(provenance)
+        edits = [r for r in records if "edit" in r]
+        for layer in edits[0]["norms"] if edits else ():
+            values = [r["norms"][layer]["weight"] / r["norms"][layer]["original"] for r in edits]
+            growth.plot(range(1, len(values) + 1), values, color=colour, linestyle=line, linewidth=1, alpha=0.8)
+        mine = rows[rows["method"] == name]
+        efficacy.plot(mine["edits"], mine["efficacy"], color=colour, linestyle=line, marker=mark, markersize=4, label=name)
+        if mine["perplexity"].notna().any():
+            perplexity.plot(mine["edits"], mine["perplexity"], color=colour, linestyle=line, marker=mark, markersize=4)
+    growth.set_title("mean |w| of each edited layer / original")
+    efficacy.set_title("efficacy of all edits so far (%)")
+    efficacy.set_ylim(-2, 102)
+    perplexity.set_title("perplexity of held-out text")
+    perplexity.set_yscale("log")
+    growth.set_yscale("log")
+    for axes in (growth, efficacy, perplexity):
+        axes.set_xlabel("edits")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*efficacy.get_legend_handles_labels(), frameon=False, ncols=len(runs), loc="outside lower center")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,69 @@
+"""`easyedit-rep sequence run` edits a long sequence; `sequence show` compares such runs, in numbers and pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..errors import EditError
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@app.command()
+def run(
+    hparams: Annotated[Path, typer.Option(help="A YAML under hparams/D4S/ or hparams/REP/.")],
+    data: Annotated[Path, typer.Option(help="A data file; its facts are edited in the order the seed draws.")],
+    n: Annotated[int | None, typer.Option(min=1, help="Edits; all facts if left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of facts, contexts, queries and training.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Facts written at once.")] = 1,
+    checkpoints: Annotated[str, typer.Option(help="Evaluate all edits so far after these many.")] = "20,50,100,200,300,500,1000",
+    plain: Annotated[bool, typer.Option(help="Without pathways, whatever the YAML says.")] = False,
+    robustness: Annotated[bool, typer.Option(help="Also ask rephrased, shuffled and long-context queries.")] = False,
+    held_out: Annotated[Path | None, typer.Option(help="Text (a paragraph a line) whose perplexity is taken at checkpoints.")] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Edits between two saves (D4S).")] = 10,
+    every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of this run.")] = Path("results/sequence"),
+) -> None:
+    """Edit facts one after another, all staying. A D4S run that is killed goes on where it last saved, with the same command."""
+    from dataclasses import replace
+
+    from ..bench.runs import Run, choose, prepare, provenance
+    from ..datasets.corpus import load_corpus
+    from ..sequence.run import Watch, edit_sequence
+
+    wanted = Run(hparams, data, seed, n, not every)
+    editor = prepare(wanted)
+    if plain:
+        editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
+    requests = [request for _, request in choose(wanted, editor)]
+    texts = load_corpus(str(held_out)).texts[:200] if held_out else []
+    watch = Watch([int(part) for part in checkpoints.split(",") if part], robustness, texts, save_every)
+    about = {**provenance(wanted, editor), "held_out": str(held_out), "watch": {"robustness": robustness, "checkpoints": watch.checkpoints}}
+    edit_sequence(editor, requests, out, watch, about, batch)
+    show([out], out)
+
+
+@app.command()
+def show(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs to compare.")],
+    out: Annotated[Path, typer.Option(help="Where sequence.png goes.")] = Path("results/sequence"),
+    style: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
+) -> None:
+    """What is left of each sequence at its checkpoints, and how the weights grew."""
+    from ..bench.journal import read_journal
+    from ..bench.sequences import cells, draw
+    from ..bench.tables import render
+
+    runs = []
+    for folder in folders:
+        path = folder / "sequence.jsonl"
+        if not path.exists():
+            raise EditError(f"{folder} holds no run: make one with `easyedit-rep sequence run --out {folder}`")
+        runs.append(read_journal(path))
+    shown = render(cells(runs), style)
+    print(shown) if isinstance(shown, str) else Console().print(shown)
+    out.mkdir(parents=True, exist_ok=True)
+    draw(runs, out / "sequence.png")
+    Console(stderr=True).print(f"picture: {out / 'sequence.png'}")

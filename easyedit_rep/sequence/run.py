@@ -1,0 +1,105 @@
+"""A long sequence of edits, watched: norms and probabilities after each, what is left of all of them now and then."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from ..bench.journal import Journal
+from ..editor import RobustEditor
+from ..errors import EditError
+from ..evaluation.perplexity import text_perplexity
+from ..evaluation.sequence import baseline, measure
+from ..ledger import Edit
+from ..request import EditRequest
+from .store import load_sequence, save_sequence
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is measured when.
+
+    Attributes:
+        checkpoints: numbers of edits after which all edits so far are evaluated; the last one always is.
+        robustness: ask the rephrased, shuffled and long-context queries too.
+        held_out: texts whose perplexity is taken at every checkpoint.
+        save_every: edits between two saves of the sequence (D4S).
+    """
+
+    checkpoints: Sequence[int] = ()
+    robustness: bool = False
+    held_out: Sequence[str] = ()
+    save_every: int = 10
+
+
+def edit_sequence(
+    editor: RobustEditor,
+    requests: Sequence[EditRequest],
+    out: Path,
+    watch: Watch,
+    provenance: dict,
+    batch: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Edit `requests` one after another (or `batch` at once), all staying, and return the journal's path.
+
+    Records: {"edit": i, "norms", "info", "seconds"} after each edit; {"after": n, "perplexity", "rows"} at each checkpoint.
+    A D4S sequence is saved under `out` and taken up there, bit for bit; another method begins anew, in a new journal.
+    """
+    for request in requests:
+        editor.check(request)
+    editor.memory  # noqa: B018 (read from the model before its first edit, or refused now)
+    resumable = bool(getattr(editor.hparams.method, "d4s", None))
+    journal = Journal(out / "sequence.jsonl", {**provenance, "batch": batch, "requests": len(requests)})
+    before = baseline(editor.anatomy, editor.tok, requests)
+    if resumable and (out / "sequence.json").exists():
+        load_sequence(editor.sequence, out)
+        _same_requests(editor.sequence.edits, requests)
+    elif journal.records:
+        raise EditError(f"{journal.path} holds a run that cannot be taken up (only D4S can): choose another --out, or move it away")
+    edits = list(editor.sequence.edits) if resumable else []
+    # What was written after the last save is made again, with the same result, and not noted twice.
+    noted = {("edit", r["edit"]) if "edit" in r else ("after", r["after"]) for r in journal.records}
+    queries = [editor.queries(request) for request in requests] if watch.robustness else None
+
+    def note(kind: str, number: int, make: Callable[[], dict]) -> None:
+        if (kind, number) not in noted:
+            journal.add([{kind: number, **make()}])
+
+    wanted = {n for n in watch.checkpoints if n < len(requests)} | {len(requests)}
+    done = sum(len(edit.requests) for edit in edits)
+    with tqdm(total=len(requests), initial=done, desc="sequence", unit="edit", disable=not progress) as bar:
+        while True:
+            if done in wanted and edits:
+                note("after", done, lambda n=done: _checkpoint(editor, requests[:n], before, queries, watch))
+            if done >= len(requests):
+                break
+            edit = editor.apply(*requests[done : done + batch], queries=queries[done : done + batch] if queries else ())
+            edits.append(edit)
+            done += len(edit.requests)
+            norms = edit.info.get("norms") or editor.norms()
+            note("edit", len(edits), lambda e=edit, n=norms: {"norms": n, "info": e.info["base"], "seconds": e.seconds})
+            bar.update(len(edit.requests))
+            bar.set_postfix({f"|W{i}|": f"{norm['weight']:.5f}" for i, norm in list(norms.items())[:2]})
+            if resumable and (len(edits) % watch.save_every == 0 or done >= len(requests)):
+                save_sequence(editor.sequence, out)
+    return journal.path
+
+
+def _checkpoint(editor, requests, before, queries, watch: Watch) -> dict:
+    rows = measure(editor.anatomy, editor.tok, requests, before, queries[: len(requests)] if queries else None)
+    perplexity = text_perplexity(editor.anatomy, editor.tok, watch.held_out) if watch.held_out else None
+    return {"perplexity": perplexity, "norms": editor.norms(), "rows": rows}
+
+
+def _same_requests(edits: Sequence[Edit], requests: Sequence[EditRequest]) -> None:
+    found = [request for edit in edits for request in edit.requests]
+    for i, (old, new) in enumerate(zip(found, requests, strict=False)):
+        if (old.text, old.target_new) != (new.text, new.target_new):
+            raise EditError(f"the saved sequence has {old.text!r} as edit {i}, not {new.text!r}: choose another --out, or move it away")
+    if len(found) > len(requests):
+        raise EditError(f"the saved sequence has {len(found)} edits, {len(requests)} were asked for: ask for more, or choose another --out")

@@ -1,0 +1,116 @@
+"""A watched sequence: what is noted when, and that a stop changes nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.bench.sequences import blocks_of, cells, checkpoints, draw
+from easyedit_rep.errors import EditError
+from easyedit_rep.evaluation.sequence import baseline, blocks, measure, summary
+from easyedit_rep.hparams import RepOptions
+from easyedit_rep.request import Question
+from easyedit_rep.sequence.run import Watch, edit_sequence
+
+ABOUT = {"hparams": {"rep": {"base": "D4S", "pathways": False}}, "seed": 0}
+
+
+@pytest.fixture
+def facts(requests):
+    near = {"near": (Question("Ann Smith plays the", "piano"), Question("The river of Paris is", "Spanish"))}
+    return [replace(r, locality=near, rephrase_prompts=("They say so",)) for r in requests]
+
+
+@pytest.fixture
+def watch(texts):
+    return Watch(checkpoints=(2,), held_out=texts[:2], save_every=2)
+
+
+def content(path):
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in read_journal(path)[1]]
+
+
+def test_records(make_editor, facts, watch, tmp_path):
+    editor = make_editor()
+    path = edit_sequence(editor, facts, tmp_path, watch, ABOUT, progress=False)
+    kinds = [next(iter(record)) + str(next(iter(record.values()))) for record in content(path)]
+    assert kinds == ["edit1", "edit2", "after2", "edit3", "edit4", "edit5", "after5"]
+    last = content(path)[-1]
+    assert len(last["rows"]) == 5
+    assert last["perplexity"] > 1
+    assert last["norms"]["0"]["weight"] != last["norms"]["0"]["original"]
+    assert len(last["rows"][0]["specificity"]) == 2
+    assert (tmp_path / "sequence.json").exists()
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 5])
+def test_a_stop_changes_neither_weights_nor_records(make_editor, facts, watch, tmp_path, weights, monkeypatch, stop):
+    whole = make_editor()
+    want = edit_sequence(whole, facts, tmp_path / "whole", watch, ABOUT, progress=False)
+    first, made = make_editor(), []
+    real = type(first).apply
+
+    def stops(self, *args, **kwargs):
+        made.append(args)
+        if len(made) == stop:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(first), "apply", stops)
+    with pytest.raises(KeyboardInterrupt):
+        edit_sequence(first, facts, tmp_path / "cut", watch, ABOUT, progress=False)
+    again = make_editor()
+    path = edit_sequence(again, facts, tmp_path / "cut", watch, ABOUT, progress=False)
+    assert all(torch.equal(value, weights(whole)[i]) for i, value in weights(again).items())
+    assert content(path) == content(want)
+    edit_sequence(make_editor(), facts, tmp_path / "cut", watch, ABOUT, progress=False)  # a finished run is not made again
+    assert content(path) == content(want)
+
+
+def test_other_requests_are_refused(make_editor, facts, watch, tmp_path):
+    edit_sequence(make_editor(), facts, tmp_path, watch, ABOUT, progress=False)
+    with pytest.raises(EditError, match="has 'The mother tongue of Danielle Darrieux is' as edit 0, not"):
+        edit_sequence(make_editor(), facts[::-1], tmp_path, watch, ABOUT, progress=False)
+
+
+def test_other_methods_run_too_but_are_not_taken_up(make_hparams, make_editor, facts, watch, tmp_path):
+    editor = make_editor()
+    hparams = make_hparams(rep=replace(editor.hparams.rep, base="ROME", pathways=False), method=None)
+    rome = type(editor)(hparams, editor.model, editor.tok)
+    path = edit_sequence(rome, facts[:2], tmp_path, watch, ABOUT, progress=False)
+    assert len(content(path)) == 3
+    with pytest.raises(EditError, match="cannot be taken up"):
+        edit_sequence(rome, facts[:2], tmp_path, watch, ABOUT, progress=False)
+    assert RepOptions().base == "ROME"
+
+
+def test_batches_and_robustness(make_editor, facts, tmp_path):
+    editor = make_editor()
+    editor.unedited.queries.rephrases.update({fact.subject: ["A. Lee", "Annie"] for fact in facts})
+    path = edit_sequence(editor, facts, tmp_path, Watch(robustness=True), ABOUT, batch=2, progress=False)
+    assert [len(edit.requests) for edit in editor.sequence.edits] == [2, 2, 1]
+    row = content(path)[-1]["rows"][0]
+    assert len(row["rephrase_id"]) == len(row["rephrase_ood"]) == 1
+
+
+def test_means_over_requests_and_blocks(make_editor, facts):
+    rows = [
+        {"efficacy": [1.0], "paraphrase": [1.0, 0.0], "specificity": []},
+        {"efficacy": [0.0], "paraphrase": [1.0], "specificity": [1.0]},
+    ]
+    assert summary(rows) == {"efficacy": 50.0, "paraphrase": 75.0, "specificity": 100.0, "average": 75.0}
+    assert [(b["from"], b["to"], b["efficacy"]) for b in blocks(rows, 1)] == [(0, 1, 100.0), (1, 2, 0.0)]
+    editor = make_editor()
+    (row,) = measure(editor.anatomy, editor.tok, facts[:1], baseline(editor.anatomy, editor.tok, facts[:1]))
+    assert row["specificity"] == [1.0, 1.0]  # nothing was edited
+
+
+def test_tables_and_picture(make_editor, facts, watch, tmp_path):
+    run = read_journal(edit_sequence(make_editor(), facts, tmp_path, watch, ABOUT, progress=False))
+    rows = checkpoints([run, run])
+    assert list(rows["edits"]) == [2, 2, 5, 5]
+    assert set(cells([run])["method"]) == {"D4S"}
+    assert blocks_of([run], 2)["to"].tolist() == [2, 4, 5]
+    draw([run], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
