@@ -87,7 +87,14 @@ def _pmet_target(tok, request: EditRequest) -> str:
     return target if tok.encode(target, add_special_tokens=False) == wanted else f" {target}"
 
 
-def _eamet(_memory: Memory, hparams: REPHyperParams) -> dict:
+def _refuse_transposed(memory: Memory, hparams: REPHyperParams, why: str) -> None:
+    if any(memory.anatomy.is_transposed(layer) for layer in hparams.layers):
+        kind = type(memory.anatomy.model).__name__
+        raise EditError(f"EasyEdit's {hparams.rep.base} cannot edit a {kind}, whose weights are stored transposed: {why}; use MEMIT")
+
+
+def _eamet(memory: Memory, hparams: REPHyperParams) -> dict:
+    _refuse_transposed(memory, hparams, "the sums it logs multiply the wrong sides and fail")
     weight, n = hparams.method["mom2_update_weight"], len(hparams.layers)
     if isinstance(weight, list) and len(weight) != n:
         raise EditError(f"mom2_update_weight: {weight!r} must hold one number for each of the {n} layers")
@@ -114,12 +121,8 @@ def _alphaedit(_memory: Memory, _hparams: REPHyperParams) -> dict:
 
 
 def _sphere(memory: Memory, hparams: REPHyperParams) -> dict:
-    if any(memory.anatomy.is_transposed(layer) for layer in hparams.layers):
-        raise EditError(
-            f"EasyEdit's SPHERE cannot edit a {type(memory.anatomy.model).__name__}: its weights are stored transposed, so that SPHERE "
-            "would project values in place of keys; use AlphaEdit"
-        )
-    return {"P_loc": __file__}
+    _refuse_transposed(memory, hparams, "it would project values in place of keys")
+    return _alphaedit(memory, hparams)
 
 
 def _memit_like(options: str, module: str, **rest) -> Base:

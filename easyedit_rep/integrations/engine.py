@@ -83,7 +83,8 @@ def solve(memory: Memory, hparams: REPHyperParams, requests: Sequence[EditReques
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise EditError(f"EasyEdit's {name} failed on {requests[0].text!r}: {said}") from error
-        # Keys do not depend on their own layer's weight, so these are the ones each layer's update was computed for.
+        # Keys do not depend on their own layer's weight, so these are the ones each layer's update was computed for (SPHERE's but nearly:
+        # it still projects what it has found before it writes it).
         keys = {layer: base.keys(rows, hparams) for layer, rows in memory.context_keys(prompts, layers).items()}
     elsewhere = sorted(set(changed) - {anatomy.weight_name(layer) for layer in layers})
     if elsewhere:
