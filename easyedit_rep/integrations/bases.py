@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from ..errors import EditError
@@ -122,6 +123,9 @@ def _alphaedit(_memory: Memory, _hparams: REPHyperParams) -> dict:
 
 def _sphere(memory: Memory, hparams: REPHyperParams) -> dict:
     _refuse_transposed(memory, hparams, "it would project values in place of keys")
+    dtypes = {memory.anatomy.weight(layer).dtype for layer in hparams.layers} - {torch.float32, torch.float64}
+    if dtypes:
+        raise EditError(f"EasyEdit's SPHERE decomposes a weight as it is and cannot for {dtypes.pop()}: load the model in float32")
     return _alphaedit(memory, hparams)
 
 

@@ -37,9 +37,9 @@ OWN = {
     "AlphaEdit": NULL_SPACE,
     "SPHERE": {**NULL_SPACE, "cumulative_ratio": 0.5, "suppression_strength": 0.5},
 }
-ATTENTION = {"llama": "model.layers.{}.self_attn", "gpt2": "transformer.h.{}.attn"}
+ATTENTION = {"gpt2": "transformer.h.{}.attn", "gptj": "transformer.h.{}.attn", "gpt_neox": "gpt_neox.layers.{}.attention"}
 UNFIT = [("SPHERE", "gpt2"), ("EAMET", "gpt2")]
-RUNS = [(base, family) for base in BASES for family in ATTENTION if (base, family) not in UNFIT]
+RUNS = [(base, family) for base in BASES for family in ("llama", "gpt2") if (base, family) not in UNFIT]
 # They end in the subject: in a model of random weights nothing but the last position can be moved far.
 REQUEST = EditRequest("The mother tongue of Danielle Darrieux", "Danielle Darrieux", "music", "French")
 OTHER = EditRequest("Because of her friend Ann Lee", "Ann Lee", "computers", "piano")
@@ -90,7 +90,11 @@ def tiny(make_hparams, corpus_file):
             training=PathwayTraining(steps=5, lr=0.01),
             queries=QueryOptions(shuffle_count=4, long_context_count=2, long_context_tokens=20),
         )
-        options = {"layers": [1] if base.endswith("ROME") else [1, 2], "attn_module_tmp": ATTENTION[family], **options}
+        options = {
+            "layers": [1] if base.endswith("ROME") else [1, 2],
+            "attn_module_tmp": ATTENTION.get(family, "model.layers.{}.self_attn"),
+            **options,
+        }
         return make_hparams(rep=rep, method=OWN[base] if own is None else own, context_template_length_params=[[10, 5]], **options)
 
     return make
@@ -107,7 +111,7 @@ def test_all_of_easyedits_methods_are_run_or_refused(easyeditor):
 def test_edit_and_undo_leave_nothing_behind(base, family, tiny, make_model, make_tokenizer, snapshot, capsys):
     model, tok = make_model(family), make_tokenizer("bos")
     tok.padding_side = "left"
-    before, text = snapshot(model), tok("Ann Lee plays")["input_ids"]
+    before, text, called = snapshot(model), tok("Ann Lee plays")["input_ids"], model.name_or_path
     other = RobustEditor(tiny("MEMIT", family, engine="native", layers=[0, 1]), model, tok)
     other.apply(OTHER).undo()
     editor = RobustEditor(tiny(base, family), model, tok)
@@ -135,7 +139,7 @@ def test_edit_and_undo_leave_nothing_behind(base, family, tiny, make_model, make
     assert tok("Ann Lee plays")["input_ids"] == text
     assert torch.equal(torch.get_rng_state(), random)
     assert hooks(model) == 0
-    assert (model.config._name_or_path, model.training) == (f"tiny/{family}", False)
+    assert (model.config._name_or_path, model.name_or_path, model.training) == (f"tiny/{family}", called, False)
     assert all(p.requires_grad for p in model.parameters())
     assert not list(Path.cwd().iterdir())
 
@@ -151,6 +155,35 @@ def test_batches(base, family, tiny, make_model, tok):
     editor.ledger.apply(edit)
     assert all(log_probability(model, tok, r) > p for r, p in zip((REQUEST, OTHER), was, strict=True))
     edit.undo()
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3", "gemma", "phi3", "phi", "gptj", "gpt_neox"])
+def test_other_architectures(family, tiny, make_model, make_memory, tok, snapshot):
+    """EasyEdit's own branches on names know few of them."""
+    model = make_model(family)
+    memory, before = make_memory(model, tok, [1, 2]), snapshot(model)
+    was = log_probability(model, tok, REQUEST)
+    for base in BASES:
+        for layer, delta in solve(memory, tiny(base, family), [REQUEST]).deltas.items():
+            delta.add_to(memory.anatomy.weight(layer))
+        assert log_probability(model, tok, REQUEST) > was + 0.1, base
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(before[name])
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_half_precision(base, tiny, make_model, make_memory, tok, snapshot):
+    model = make_model("llama")
+    covariances = make_memory(model, tok, [1, 2]).covariances
+    memory = replace(make_memory(model.bfloat16(), tok, [1]), covariances=covariances)
+    if base == "SPHERE":
+        refuse(memory, tiny(base), REQUEST, "cannot for torch.bfloat16: load the model in float32", snapshot)
+        return
+    was = log_probability(model, tok, REQUEST)
+    for layer, delta in solve(memory, tiny(base), [REQUEST]).deltas.items():
+        delta.add_to(memory.anatomy.weight(layer))
+    assert log_probability(model, tok, REQUEST) > was + 0.1
 
 
 @pytest.fixture
