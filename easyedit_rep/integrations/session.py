@@ -26,7 +26,7 @@ class Bridge:
     """What the integration keeps for one model, in the model's `__dict__`, so that it goes when the model goes."""
 
     sessions: dict[REPHyperParams, "Session"] = field(default_factory=dict)
-    inverses: WeakKeyDictionary[Covariance, Tensor] = field(default_factory=WeakKeyDictionary)
+    derived: WeakKeyDictionary[Covariance, dict[tuple, Tensor]] = field(default_factory=WeakKeyDictionary)
 
     @classmethod
     def of(cls, model: nn.Module) -> "Bridge":

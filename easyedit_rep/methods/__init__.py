@@ -14,7 +14,7 @@ METHODS: dict[str, Method] = {"ROME": ROME, "R-ROME": R_ROME, "MEMIT": MEMIT, "E
 def get_method(name: str) -> Method:
     """The native method called `name`."""
     if name not in METHODS:
-        raise EditError(f"base {name!r} has no native engine (there are: {', '.join(METHODS)})")
+        raise EditError(f"base {name!r} has no native engine (there are: {', '.join(METHODS)}): EasyEdit's own run with engine: easyedit")
     return METHODS[name]
 
 
