@@ -1,4 +1,4 @@
-"""The command line: `easyedit-rep demo` and `easyedit-rep edit`."""
+"""The command line: `easyedit-rep demo`, `edit`, `run` and `doctor`."""
 
 import json
 import random
@@ -21,11 +21,22 @@ Seed = Annotated[int, typer.Option(help="Which facts are drawn.")]
 
 def main() -> None:
     """Run the command line; bad input is one line on stderr and exit status 2."""
+    script = None
     try:
-        app()
+        if sys.argv[1:2] == ["run"] and not "".join(sys.argv[2:3]).startswith("-"):
+            from .integrations.runner import prepare
+
+            script = prepare(sys.argv[2:])
+        else:
+            app()
     except EditError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(2)
+    if script is not None:
+        # Out here because click would make the script's Ctrl-C, and we its EditError, something else than Python does.
+        from .integrations.runner import start
+
+        start(script)
 
 
 def _run(
@@ -107,3 +118,15 @@ def edit(
     request = EditRequest(prompt, subject, target)
     editor = RobustEditor.from_hparams(REPHyperParams.from_hparams(str(hparams)))
     Console().print(tell(editor, request))
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def run(command: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGUMENTS]...", show_default=False)]) -> None:
+    """Run an EasyEdit script, or your own, unmodified: its hyper-parameter classes load the YAML files under hparams/REP too.
+
+    All that follows the script is the script's, --help too. It runs where you are: for a script that opens files relative to EasyEdit's
+    folder, or to its examples folder, change there first. EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script.
+    """
+    from .integrations.runner import prepare, start
+
+    start(prepare(command))

@@ -137,6 +137,8 @@ class REPHyperParams:
             self.method = {}
         if not self.layers:
             raise EditError("layers is empty: name the layer to edit")
+        if self.batch_size < 1:
+            raise EditError(f"batch_size: {self.batch_size} is not positive")
         if self.v_num_grad_steps < 1:
             raise EditError(f"v_num_grad_steps: {self.v_num_grad_steps} is not positive")
         if self.fact_token != "subject_last":
