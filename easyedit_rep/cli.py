@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -130,3 +131,21 @@ def run(command: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGUMENTS]
     from .integrations.runner import prepare, start
 
     start(prepare(command))
+
+
+@app.command()
+def doctor(
+    hparams: Annotated[Path, typer.Option(help="The folder of YAML files whose statistics are looked for.")] = Path("hparams/REP"),
+    easyedit: Annotated[bool, typer.Option("--easyedit", help="It is wrong that there is no EasyEdit.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the findings to this file.")] = None,
+) -> None:
+    """Say what this machine has of what is needed, and whether EasyEdit still is what we rely on; exit status 1 if something is wrong."""
+    from .doctor import examine, show
+
+    findings = list(examine(hparams, easyedit))
+    Console().print(show(findings))
+    wrong = sum(finding.state == "wrong" for finding in findings)
+    if json_file:
+        json_file.write_text(json.dumps({"well": not wrong, "findings": [asdict(finding) for finding in findings]}, indent=1) + "\n")
+    Console().print(f"[red]{wrong} wrong[/red], see ✗" if wrong else "[green]all that is needed is well[/green]")
+    raise typer.Exit(1 if wrong else 0)

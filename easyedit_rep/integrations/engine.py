@@ -17,7 +17,7 @@ from ..memory.delta import Delta, scratch_weights
 from ..memory.replay import frozen
 from ..methods.base import BaseEdit, Memory
 from ..request import EditRequest
-from .contract import part
+from .contract import HPARAMS_CLASSES, Point, part
 from .session import Bridge
 
 
@@ -170,3 +170,13 @@ def solve(memory: Memory, hparams: REPHyperParams, requests: Sequence[EditReques
         transposed = anatomy.is_transposed(layer)
         deltas[layer] = Delta(change.T if transposed else change, None, transposed)
     return BaseEdit(deltas, keys)
+
+
+def points() -> Iterator[Point]:
+    """What this relies on in EasyEdit, base by base."""
+    for base, caches in CACHES.items():
+        breaks = f"rep.base: {base} cannot be run"
+        yield Point("easyeditor.util.alg_dict", f"ALG_DICT[{base}]", callable, breaks, arguments=("copy", "return_orig_weights"))
+        yield Point("easyeditor", HPARAMS_CLASSES[base], type, breaks)
+        for module, name in asdict(caches).values():
+            yield Point(module, name, object, "models would share what belongs to one")

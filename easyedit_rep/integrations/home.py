@@ -1,8 +1,11 @@
 """Where EasyEdit is. It cannot be installed, so it is a folder that somebody names, or that a script lies in."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EditError
@@ -41,3 +44,15 @@ def commit_of(home: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def importable(home: Path) -> Iterator[None]:
+    """`home` stands on sys.path inside, in front of everything but the first entry, where a script's own folder is."""
+    before = sys.path[:]
+    if str(home) not in sys.path:
+        sys.path.insert(1, str(home))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
