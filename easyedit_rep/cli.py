@@ -140,7 +140,7 @@ def doctor(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the findings to this file.")] = None,
 ) -> None:
     """Say what this machine has of what is needed, and whether EasyEdit still is what we rely on; exit status 1 if something is wrong."""
-    from .doctor import examine, show
+    from .integrations.doctor import examine, show
 
     findings = list(examine(hparams, easyedit))
     Console().print(show(findings))

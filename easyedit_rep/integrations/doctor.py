@@ -22,11 +22,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .errors import EditError
-from .hparams import REPHyperParams
-from .integrations.contract import EDITOR_POINTS, SCRIPT_POINTS, Point
-from .integrations.home import commit_of, find_easyedit, importable
-from .memory.statistics import statistics_file
+from ..errors import EditError
+from ..hparams import REPHyperParams
+from ..memory.statistics import statistics_file
+from .contract import EDITOR_POINTS, SCRIPT_POINTS, Point
+from .home import commit_of, find_easyedit, importable
 
 PACKAGE = "easyedit_rep"
 MODULES = {"hydra-core": "hydra", "opencv-python-headless": "cv2", "sentence-transformers": "sentence_transformers"}
@@ -69,7 +69,7 @@ def examine(hparams: Path, easyedit_required: bool = False) -> Iterator[Finding]
 
 def declared() -> tuple[SpecifierSet, list[Requirement], list[Requirement]]:
     """The range of Python, what this package needs, and what EasyEdit's import needs: as setup.cfg or the installation says."""
-    checkout = Path(__file__).parents[1] / "setup.cfg"
+    checkout = Path(__file__).parents[2] / "setup.cfg"
     if checkout.is_file():
         config = configparser.ConfigParser()
         config.read(checkout, encoding="utf-8")
@@ -154,7 +154,7 @@ def easyedit(extra: Sequence[Requirement], required: bool) -> Iterator[Finding]:
         yield Finding(section, "import", "wrong", failure)
         return
     yield Finding(section, "import", "ok", "works")
-    from .integrations.engine import points
+    from .engine import points
 
     groups = {"BaseEditor": EDITOR_POINTS, "run": SCRIPT_POINTS.values(), "engine: easyedit": points()}
     for group, members in groups.items():
