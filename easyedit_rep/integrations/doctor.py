@@ -82,8 +82,8 @@ def declared() -> tuple[SpecifierSet, list[Requirement], list[Requirement]]:
         python = SpecifierSet(metadata.metadata(PACKAGE)["Requires-Python"])
     except metadata.PackageNotFoundError:
         raise EditError("neither installed nor in its checkout, so the supported versions are unknown: pip install it") from None
-    needed = [r for r in found if r.marker is None]
-    return python, needed, [r for r in found if r.marker is not None and r.marker.evaluate({"extra": "easyedit"})]
+    needed = [r for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return python, needed, [r for r in found if r not in needed and r.marker.evaluate({"extra": "easyedit"})]
 
 
 def packages(python: SpecifierSet, needed: Sequence[Requirement]) -> Iterator[Finding]:

@@ -117,6 +117,25 @@ def test_declared_is_setup_cfg():
     assert "hydra-core" in {requirement.name for requirement in extra}
 
 
+def test_declared_of_an_installation_is_its_metadata(monkeypatch, tmp_path):
+    lines = ["torch>=2.4", 'tomli; python_version < "3"', 'einops; extra == "easyedit"', 'pytest; extra == "test"']
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "easyedit_rep/integrations/doctor.py"))
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
+    monkeypatch.setattr(doctor.metadata, "metadata", lambda name: {"Requires-Python": ">=3.10"})
+    python, needed, extra = doctor.declared()
+    assert (str(python), [str(r) for r in needed], [r.name for r in extra]) == (">=3.10", ["torch>=2.4"], ["einops"])
+
+
+def test_neither_installed_nor_a_checkout_is_wrong(monkeypatch, tmp_path, no_easyeditor):
+    def absent(name):
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "easyedit_rep/integrations/doctor.py"))
+    monkeypatch.setattr(doctor.metadata, "requires", absent)
+    result = ask("--hparams", str(tmp_path))
+    assert result.exit_code == 1 and "neither installed nor in its checkout" in result.output
+
+
 def test_statistics_found_and_missing(files):
     folder, path = files
     (found,) = doctor.statistics(folder)

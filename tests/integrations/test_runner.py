@@ -114,6 +114,14 @@ def test_the_file_decides(script, easyedit_home, process, monkeypatch, caplog):
     assert "REP" in sys.modules["easyeditor"].ALG_DICT
 
 
+def test_bad_rep_file_is_one_line_in_the_scripts_own_traceback(script, easyedit_home, process, monkeypatch, tmp_path):
+    monkeypatch.setenv("EASYEDIT_HOME", str(easyedit_home))
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(HPARAMS.read_text().replace("v_lr:", "v_ir:"))
+    with pytest.raises(EditError, match="unknown key 'v_ir', did you mean v_lr"):
+        run(script(LOAD), "ROME", str(bad))
+
+
 def test_preparing_twice_changes_nothing_more(easyedit_home, process):
     sys.path.append(str(easyedit_home))
     import easyeditor
