@@ -9,13 +9,14 @@ edits[0].undo()
 
 from .editor import RobustEditor
 from .errors import EditError
-from .hparams import REPHyperParams
+from .hparams import D4SHyperParams, REPHyperParams
 from .ledger import Edit, Ledger
 from .pathway import RepConfig, RepLayer, RepModel
 from .request import EditRequest
 from .version import __version__
 
 __all__ = [
+    "D4SHyperParams",
     "Edit",
     "EditError",
     "EditRequest",

@@ -150,12 +150,15 @@ class Anatomy:
     def embedding_device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
 
-    def fingerprint(self, layer: int) -> str:
-        """SHA-256 over what the keys of `layer` depend on: 64 values of every parameter up to that layer, W of the layer itself
-        left out. It tells two models, or an edited model from the original, apart, in milliseconds, whatever the dtype."""
+    def fingerprint(self, layer: int | None = None) -> str:
+        """SHA-256 over 64 values of every parameter; or, for a layer, of those its keys depend on: the parameters up to that layer, W
+        of the layer itself left out. It tells two models, or an edited model from the original, apart, in milliseconds, whatever the
+        dtype."""
         digest = hashlib.sha256()
-        above = tuple(self.names.layer_module_tmp.format(i) + "." for i in range(layer + 1, self.n_layers))
-        outside = (self.names.ln_f_module + ".", self.names.lm_head_module + ".", self.rewrite_name(layer) + ".")
+        above = outside = ()
+        if layer is not None:
+            above = tuple(self.names.layer_module_tmp.format(i) + "." for i in range(layer + 1, self.n_layers))
+            outside = (self.names.ln_f_module + ".", self.names.lm_head_module + ".", self.rewrite_name(layer) + ".")
         embeddings = self.model.get_input_embeddings().weight
         for name, parameter in self.model.named_parameters():
             if ".rep_" in name or (name.startswith(above + outside) and parameter is not embeddings):

@@ -1,4 +1,4 @@
-"""The command line: `easyedit-rep demo`, `edit`, `run` and `doctor`."""
+"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `run` and `doctor`."""
 
 import json
 import random
@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .commands.bench import bench, table
 from .errors import EditError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app.command()(bench)
+app.command()(table)
 
 Out = Annotated[Path, typer.Option(help="Folder for records.jsonl and robustness.png.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the table's rows to this file.")]

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 
 from torch import nn
 from tqdm.auto import tqdm
@@ -22,6 +23,7 @@ from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
 from .queries import Queries, QueryMaker
 from .request import EditRequest, make_requests
+from .sequence.sequence import Sequence as EditSequence
 from .unedited import Unedited
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class RobustEditor:
             requests,
             rep.base,
             result.deltas,
+            pairs=result.pairs,
             seconds={"base": time.perf_counter() - start},
             info={"base": result.info, "keys": result.keys},
         )
@@ -108,7 +111,17 @@ class RobustEditor:
             from .integrations.engine import solve
 
             return solve(memory, self.hparams, requests)
-        return get_method(self.hparams.rep.base).solve(memory, self.hparams, requests)
+        method = get_method(self.hparams.rep.base)
+        return method.solve(memory, self.hparams, requests, *([self.sequence] if method.sequential else []))
+
+    @cached_property
+    def sequence(self) -> EditSequence:
+        """The edits of a sequential method (D4S) that the model carries."""
+        return EditSequence(self.ledger, self.memory.covariances, self.hparams.layers, self.hparams.method)
+
+    def install(self, edit: Edit) -> Edit:
+        """Write an edit made by `base_edit` or `robustify` into the model."""
+        return self.sequence.append(edit) if edit.pairs else self.ledger.apply(edit)
 
     def robustify(self, edit: Edit, *queries: Queries) -> Edit:
         """`edit` with a pathway trained around each of its requests, not yet applied; `edit` itself is unchanged.
@@ -140,7 +153,8 @@ class RobustEditor:
 
     def apply(self, *requests: EditRequest, queries: Sequence[Queries] = ()) -> Edit:
         """Edit facts robustly, all at once, and leave them in the model; the handle's `undo()` takes them out again, bit for bit."""
-        return self.ledger.apply(self.robustify(self.base_edit(*requests), *queries))
+        edit = self.base_edit(*requests)
+        return self.install(self.robustify(edit, *queries) if self.hparams.rep.pathways else edit)
 
     # -- many edits, measured ----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .config import build, check_keys, read_yaml
 from .errors import EditError
@@ -66,6 +66,7 @@ class RepOptions:
         statistics_tokens: tokens C is made from; default 10 × D.
         text_tokens: tokens of ordinary text among the gate's negatives.
         seed: of contexts, queries and training.
+        pathways: false leaves the base method's edits as they are.
     """
 
     base: str = "ROME"
@@ -74,6 +75,7 @@ class RepOptions:
     statistics_tokens: int | None = None
     text_tokens: int = 2048
     seed: int = 0
+    pathways: bool = True
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)
     queries: QueryOptions = field(default_factory=QueryOptions)
@@ -146,34 +148,62 @@ class REPHyperParams:
         if self.mom2_dtype not in ("float32", "float64"):
             raise EditError(f"mom2_dtype: {self.mom2_dtype!r} is neither float32 nor float64 (sums over a corpus overflow float16)")
 
+    ALG_NAME: ClassVar[str] = "REP"
+
     @property
     def alg_name(self) -> str:
-        """ "REP". EasyEdit's editor reads this before anything else, so reading it is when REP makes itself known to EasyEdit:
+        """ "REP" (or "D4S"). EasyEdit's editor reads this before anything else, so reading it is when REP makes itself known to EasyEdit:
         whichever of the two was imported first."""
         from .integrations import activate_easyedit
 
         activate_easyedit()
-        return "REP"
+        return self.ALG_NAME
 
     @classmethod
     def from_hparams(cls, hparams_name_or_path: str) -> "REPHyperParams":
         """From a YAML file under hparams/REP/. Paths in it may be relative to the working directory or to the file.
 
         Raises:
-            EditError: unreadable file, `alg_name` other than REP, no `rep:` block, an unknown or missing key, a wrong type.
+            EditError: unreadable file, another `alg_name`, no `rep:` block, an unknown or missing key, a wrong type.
         """
         data = read_yaml(hparams_name_or_path)
         where = Path(hparams_name_or_path).name
-        if "rep" not in data:
-            raise EditError(f"{where} has no rep: block, so it is not a REP file: add one, or take a file under hparams/REP/")
-        if data.pop("alg_name", None) != "REP":
-            raise EditError(f"{where}: alg_name must be REP")
+        data = cls._with_rep(data, where)
+        if data.pop("alg_name", None) != cls.ALG_NAME:
+            raise EditError(f"{where}: alg_name must be {cls.ALG_NAME}")
         hparams = build(cls, _method_apart(data, where), where)
         folder = Path(hparams_name_or_path).resolve().parent
         hparams.model_name = _resolve(hparams.model_name, folder)
         hparams.rep.corpus = _resolve(hparams.rep.corpus, folder)
         hparams.rep.queries.rephrase_file = _resolve(hparams.rep.queries.rephrase_file, folder)
         return hparams
+
+    @classmethod
+    def _with_rep(cls, data: dict, where: str) -> dict:
+        if "rep" not in data:
+            raise EditError(f"{where} has no rep: block, so it is not a REP file: add one, or take a file under hparams/REP/")
+        return data
+
+
+@dataclass(eq=False)
+class D4SHyperParams(REPHyperParams):
+    """Hyper-parameters of D4S: EasyEdit's MEMIT fields, and a `d4s:` block.
+
+    A `rep:` block adds a robust pathway to every edit; without one (or with `pathways: false` in it) edits are D4S's alone.
+    """
+
+    ALG_NAME: ClassVar[str] = "D4S"
+
+    @classmethod
+    def _with_rep(cls, data: dict, where: str) -> dict:
+        rep = data.get("rep")
+        if rep is None:
+            return {**data, "rep": {"base": "D4S", "pathways": False}}
+        if not isinstance(rep, Mapping):
+            return data  # refused with the other wrong types
+        if rep.get("base", "D4S") != "D4S":
+            raise EditError(f"{where}: rep.base is {rep['base']!r}: alg_name D4S has no other base, use alg_name REP for {rep['base']}")
+        return {**data, "rep": {**rep, "base": "D4S"}}
 
 
 def _method_apart(data: dict, where: str) -> dict:

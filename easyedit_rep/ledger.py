@@ -7,6 +7,7 @@ therefore leaves exactly the model that never had it, and taking the last one ou
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from .memory.delta import Delta, scratch_weights
 from .pathway.config import RepConfig
 from .pathway.model import attach, detach
 from .request import EditRequest
+
+if TYPE_CHECKING:
+    from .sequence.sequence import Sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,7 @@ class Edit:
 
     Attributes:
         pathways: one for each request, or none.
+        pairs: {layer: (keys, residuals)} of an edit in a sequence, whose deltas are then what it added when it was made.
         seconds: {"base": …, "pathway": …} wall-clock time of its parts.
         info: numbers of the base method and of the pathway's training.
     """
@@ -41,9 +46,10 @@ class Edit:
     method: str
     deltas: Mapping[int, Delta]
     pathways: tuple[Pathway, ...] = ()
+    pairs: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     info: dict = field(default_factory=dict)
-    ledger: "Ledger | None" = None
+    ledger: "Ledger | Sequence | None" = None
     name: str = ""
 
     @property
@@ -100,11 +106,10 @@ class Ledger:
         if edit.active:
             raise EditError(f"edit {edit.name} is already applied")
         self._check_untouched(edit.deltas)
-        edit.name, self._applied = f"edit{self._applied}", self._applied + 1
+        self.attach(edit)  # first, because it is the step that can be refused
         for layer in edit.deltas:
             if layer not in self._original:
                 self._original[layer] = self.anatomy.weight(layer).detach().clone()
-        self._attach(edit)  # first, because it is the step that can be refused
         self.edits.append(edit)
         edit.ledger = self
         self._write(edit.deltas, appended=edit)
@@ -113,8 +118,7 @@ class Ledger:
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it."""
         self._check_untouched(edit.deltas)
-        for name in edit.pathway_names:
-            detach(self.anatomy.model, name)
+        self.detach(edit)
         self.edits.remove(edit)
         edit.ledger = None
         self._write(edit.deltas)
@@ -122,7 +126,18 @@ class Ledger:
             if not any(layer in other.deltas for other in self.edits):
                 del self._original[layer], self._version[layer]
 
-    def _attach(self, edit: Edit) -> None:
+    def rewrite(self, edit: Edit) -> None:
+        """Write the weights again after the deltas of `edit`, already applied, have become others (of the same layers)."""
+        self._check_untouched(edit.deltas)
+        self._write(edit.deltas)
+
+    def original(self, layer: int) -> Tensor:
+        """W₀ of `layer`."""
+        return self._original.get(layer, self.anatomy.weight(layer).detach())
+
+    def attach(self, edit: Edit) -> None:
+        """Name `edit` and put its pathways into the model, all or none."""
+        edit.name, self._applied = f"edit{self._applied}", self._applied + 1
         model, done = self.anatomy.model, []
         try:
             for name, pathway in zip(edit.pathway_names, edit.pathways, strict=True):
@@ -133,12 +148,17 @@ class Ledger:
                 detach(model, name)
             raise
 
+    def detach(self, edit: Edit) -> None:
+        """Take the pathways of `edit` out of the model."""
+        for name in edit.pathway_names:
+            detach(self.anatomy.model, name)
+
     @contextmanager
     def unedited(self) -> Iterator[None]:
         """The original weights are in place inside; for what belongs to the model before its first edit."""
-        with scratch_weights(self.anatomy, list(self._original)) as weights, torch.no_grad():
+        with scratch_weights(self.anatomy, list(self._original)) as weights:
             for layer, weight in weights.items():
-                weight.copy_(self._original[layer])
+                weight.data.copy_(self._original[layer])
             yield
 
     def undo_all(self) -> None:

@@ -74,6 +74,7 @@ class Unedited:
             for layer, covariance in made.items():
                 if layer in paths:
                     save_statistics(paths[layer], covariance, h.mom2_dtype, h.mom2_n_samples)
+                    made[layer] = load_statistics(paths[layer], self.anatomy, layer)  # rounded, as the next run will find it
             found.update(made)
         return found
 

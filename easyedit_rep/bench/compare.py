@@ -26,24 +26,31 @@ def known_only(editor: RobustEditor, requests: Sequence[EditRequest]) -> list[Ed
 
 
 def compare(editor: RobustEditor, requests: Sequence[EditRequest], *, progress: bool = True) -> Iterator[dict]:
-    """Two records for each request, `{base}` and `{base}+REP`, on a model that is clean before and after each.
+    """The two records of each request, as they come."""
+    for index, request in enumerate(tqdm(requests, desc="editing", unit="fact", disable=not progress)):
+        yield from compare_one(editor, index, request)
+
+
+def compare_one(editor: RobustEditor, index: int, request: EditRequest) -> list[dict]:
+    """Two records of one request, `{base}` and `{base}+REP`, on a model that is clean before and after each.
 
     The base edit is made once and serves both, so the difference between the two is the pathway alone.
     """
     base_name = editor.hparams.rep.base
-    for index, request in enumerate(tqdm(requests, desc="editing", unit="fact", disable=not progress)):
-        queries = editor.queries(request)
-        # Before the edit only what locality is compared with is asked: the rest would be a third of the run, and is not in the table.
-        pre = evaluate(editor.anatomy, editor.tok, request, Queries(Split(), Split(), Split()))
-        base = editor.base_edit(request)
-        for method, make in ((base_name, lambda b=base: b), (f"{base_name}+REP", lambda b=base, q=queries: editor.robustify(b, q))):
-            edit = editor.ledger.apply(make())
-            try:
-                post = evaluate(editor.anatomy, editor.tok, request, queries)
-            finally:
-                edit.undo()
-            finish_locality(pre, post)
-            yield {
+    queries = editor.queries(request)
+    # Before the edit only what locality is compared with is asked: the rest would be a third of the run, and is not in the table.
+    pre = evaluate(editor.anatomy, editor.tok, request, Queries(Split(), Split(), Split()))
+    base = editor.base_edit(request)
+    records = []
+    for method, make in ((base_name, lambda: base), (f"{base_name}+REP", lambda: editor.robustify(base, queries))):
+        edit = editor.install(make())
+        try:
+            post = evaluate(editor.anatomy, editor.tok, request, queries)
+        finally:
+            edit.undo()
+        finish_locality(pre, post)
+        records.append(
+            {
                 "index": index,
                 "method": method,
                 "prompt": request.text,
@@ -54,6 +61,8 @@ def compare(editor: RobustEditor, requests: Sequence[EditRequest], *, progress: 
                 "pre": pre,
                 "post": post,
             }
+        )
+    return records
 
 
 def write_jsonl(records: Iterable[dict], path: Path) -> list[dict]:

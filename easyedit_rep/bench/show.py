@@ -49,14 +49,6 @@ def _cell(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def markdown(rows: Sequence[dict]) -> str:
-    """The same as a Markdown table, for a README."""
-    heads = [HEADINGS[n].replace("\n", " ") for n in COLUMNS]
-    lines = ["| | " + " | ".join(heads) + " | s / edit |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
-    lines += [f"| {r['method']} | " + " | ".join(_cell(r[n]) for n in COLUMNS) + f" | {r['seconds_per_edit']:.2f} |" for r in rows]
-    return "\n".join(lines)
-
-
 def draw(rows: Sequence[dict], path: Path, title: str) -> None:
     """Bars of every column, one group a column, one bar a method; readable in grey."""
     import matplotlib
@@ -96,7 +88,7 @@ def tell(editor: RobustEditor, request: EditRequest) -> Table:
     base = editor.base_edit(request)
     answers = [_answers(editor, texts, request.target_new)]
     for edit in (base, editor.robustify(base, queries)):
-        editor.ledger.apply(edit)
+        editor.install(edit)
         try:
             answers.append(_answers(editor, texts, request.target_new))
         finally:

@@ -74,6 +74,10 @@ class Covariance:
         columns = keys.to(lower).reshape(-1, lower.shape[0]).T
         return torch.cholesky_solve(columns, lower).T.reshape(keys.shape).to(keys)
 
+    def inverse(self) -> Tensor:
+        """C⁻¹ (D, D) float64."""
+        return torch.cholesky_inverse(self._factor(0.0)[0])
+
 
 def _rows(tok, corpus: Corpus, n_tokens: int, max_length: int, seed: int) -> list[list[int]]:
     """Token ids of shuffled texts, specials included, each cut to `max_length`, `n_tokens` in all (fewer if the text runs out)."""

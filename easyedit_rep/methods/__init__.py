@@ -2,12 +2,13 @@
 
 from ..errors import EditError
 from .base import BaseEdit, Memory, Method
+from .d4s import D4S
 from .emmet import EMMET
 from .memit import MEMIT
 from .r_rome import R_ROME
 from .rome import ROME
 
-METHODS: dict[str, Method] = {"ROME": ROME, "R-ROME": R_ROME, "MEMIT": MEMIT, "EMMET": EMMET}
+METHODS: dict[str, Method] = {"ROME": ROME, "R-ROME": R_ROME, "MEMIT": MEMIT, "EMMET": EMMET, "D4S": D4S}
 
 
 def get_method(name: str) -> Method:

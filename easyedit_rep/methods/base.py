@@ -40,11 +40,13 @@ class BaseEdit:
         deltas: {layer: ΔW}.
         keys: {layer: (n, D) float32}, the averaged key k* each of the n requests was written under.
         info: {layer: one dict a request} of numbers worth keeping (loss, steps, probability of the target under v*).
+        pairs: {layer: (keys (n, D), residuals (n, d))} that a sequence keeps; the deltas are then what they add to it.
     """
 
     deltas: Mapping[int, Delta]
     keys: Mapping[int, Tensor]
     info: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    pairs: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,11 @@ class Method:
     """A native locate-and-edit method.
 
     Attributes:
-        solve: (memory, hparams, requests) -> BaseEdit. What is the method's own stands in `hparams.method`.
+        solve: (memory, hparams, requests) -> BaseEdit. What is the method's own stands in `hparams.method`. A sequential method is
+            also given the editor's `Sequence`.
         options: dataclass of the method's own hyper-parameters, named as in EasyEdit.
         batch: several requests can be written at once.
+        sequential: it builds on the edits before it.
         context_template_length_params: of the contexts, where the YAML names none.
     """
 
@@ -62,3 +66,4 @@ class Method:
     options: type
     batch: bool
     context_template_length_params: Sequence[Sequence[int]]
+    sequential: bool = False

@@ -1,0 +1,86 @@
+"""Records of one run in a file that survives a kill: a line of provenance, then one line a record, appended whole."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import EditError
+
+
+class Journal:
+    """An append-only JSONL file with a header that says what its records were made from.
+
+    Opening one that exists takes up where it was left: a line cut short by a kill is dropped, and `records` holds the rest.
+
+    Raises:
+        EditError: the file was made from something else, or cannot be written.
+    """
+
+    def __init__(self, path: Path, provenance: dict):
+        self.path = path
+        self.records: list[dict] = []
+        provenance = json.loads(json.dumps(provenance, default=str))  # as it will be read back
+        lines = self._whole_lines()
+        if lines:
+            self._check(lines[0].get("provenance"), provenance)
+            self.records = lines[1:]
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"provenance": provenance})
+
+    def add(self, records: Sequence[dict]) -> None:
+        """Append `records` in one write, on the disk when this returns."""
+        self._append(*records)
+        self.records += records
+
+    def _whole_lines(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        try:
+            lines = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise EditError(f"{self.path} is not a file of records ({error}): move it away") from None
+        if len(whole) < len(data):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        return lines
+
+    def _append(self, *items: dict) -> None:
+        text = "".join(json.dumps(item, ensure_ascii=False, default=str) + "\n" for item in items)
+        try:
+            with self.path.open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise EditError(f"cannot write {self.path}: {error.strerror}; what is finished is kept, run again to go on") from error
+
+    def _check(self, found: dict | None, wanted: dict) -> None:
+        if found is None:
+            raise EditError(f"{self.path} has no provenance line: it is not a file of this benchmark, move it away")
+        different = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+        if different:
+            key = different[0]
+            more = f" (and {', '.join(different[1:])})" if different[1:] else ""
+            raise EditError(
+                f"{self.path} was made with {key} {_short(found.get(key))}, not {_short(wanted.get(key))}{more}: "
+                "choose another --out, or move the file away"
+            )
+
+
+def _short(value) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def read_journal(path: Path) -> tuple[dict, list[dict]]:
+    """(provenance, records) of a finished or unfinished run; a line cut short is left out."""
+    try:
+        data = path.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in data[: data.rfind("\n") + 1].splitlines()]
+        return lines[0]["provenance"], lines[1:]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise EditError(f"{path} is not a file of this benchmark: {error}") from None

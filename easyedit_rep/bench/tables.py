@@ -1,0 +1,101 @@
+"""Journals to the papers' tables: mean and standard deviation over seeds, and what REP adds. Never touches a model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas
+from rich import box
+from rich.table import Table
+
+from ..errors import EditError
+from .compare import COLUMNS, summarise
+from .journal import read_journal
+from .show import HEADINGS
+
+FORMATS = ("terminal", "markdown", "latex", "csv")
+
+
+def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
+    """One row for each journal and method: model, data, base, method, seed, n, and `COLUMNS` in percent, micro-averaged over queries."""
+    rows = []
+    for path in paths:
+        provenance, records = read_journal(path)
+        hparams = provenance["hparams"]
+        about = {
+            "model": Path(str(hparams["model_name"])).name,
+            "data": provenance["data"]["file"],
+            "base": hparams["rep"]["base"],
+            "seed": provenance["seed"],
+        }
+        rows += [{**about, **row} for row in summarise(records)]
+    if not rows:
+        raise EditError("no records yet: run `easyedit-rep bench` first")
+    return pandas.DataFrame(rows)
+
+
+def over_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Mean and sample standard deviation over seeds of `per_seed`'s rows, indexed by (model, data, base, method).
+
+    Columns are pairs (name, "mean" | "std"); (n, "mean") is the number of facts, (seed, "count") the number of seeds.
+    """
+    wanted = {"n": ["mean"], "seed": ["count"], **{name: ["mean", "std"] for name in (*COLUMNS, "seconds_per_edit")}}
+    return rows.groupby(["model", "data", "base", "method"], sort=False).agg(wanted)
+
+
+def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The printed table of `over_seeds`: "mean ± std" (or the mean alone for one seed), and after each pair what REP adds."""
+    several = (rows[("seed", "count")] > 1).any()
+    names = (*COLUMNS, "seconds_per_edit")
+    out = []
+    for (model, data, base), pair in rows.groupby(level=["model", "data", "base"], sort=False):
+        about = {"model": model, "data": data}
+        for (*_, method), row in pair.iterrows():
+            line = {
+                **about,
+                "method": method,
+                "facts": f"{row['n', 'mean']:.0f} × {row['seed', 'count']:.0f}" if several else f"{row['n', 'mean']:.0f}",
+            }
+            out.append({**line, **{name: _cell(row[name, "mean"], row[name, "std"] if several else None) for name in names}})
+        if len(pair) == 2:
+            first, last = (row for _, row in pair.iterrows())
+            gains = {name: _cell(last[name, "mean"] - first[name, "mean"], None, "+") for name in names}
+            out.append({**about, "method": f"gain over {base}", "facts": "", **gains})
+    heads = {name: HEADINGS[name].replace("\n", " ") for name in COLUMNS}
+    return pandas.DataFrame(out).rename(columns={**heads, "seconds_per_edit": "s/edit"})
+
+
+def _cell(mean: float, spread: float | None, sign: str = "") -> str:
+    if pandas.isna(mean):
+        return "–"
+    return f"{mean:{sign}.1f}" if spread is None or pandas.isna(spread) else f"{mean:.1f} ± {spread:.1f}"
+
+
+def render(table: pandas.DataFrame, style: str) -> str | Table:
+    """`cells` as Markdown, LaTeX or CSV text, or as a table for the terminal."""
+    if style == "markdown":
+        return table.to_markdown(index=False, colalign=("left", "left", "left", *["right"] * (table.shape[1] - 3)))
+    if style == "latex":
+        return table.replace("±", r"$\\pm$", regex=True).to_latex(index=False, escape=False)
+    if style == "csv":
+        return table.to_csv(index=False)
+    if style != "terminal":
+        raise EditError(f"format {style!r} is not one of {', '.join(FORMATS)}")
+    return _terminal(table)
+
+
+def _terminal(table: pandas.DataFrame) -> Table:
+    """In 80 columns: what is the same in all rows stands in the title, deviations under their means."""
+    facts = table["facts"].replace("", None).dropna()
+    constant = [name for name in ("model", "data") if table[name].nunique() == 1]
+    title = [table[name].iloc[0] for name in constant] + ([f"{facts.iloc[0]} facts"] if facts.nunique() == 1 else [])
+    shown = table.drop(columns=[*constant, *(["facts"] if facts.nunique() == 1 else [])])
+    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=", ".join(title))
+    out.caption = "percent of queries, exact match of all target tokens"
+    for name in shown.columns:
+        left = name in ("model", "data", "method")
+        out.add_column(name if left else name.replace(" ", "\n"), justify="left" if left else "right", no_wrap=True)
+    for row in shown.itertuples(index=False):
+        last = row.method.startswith("gain")
+        row = row._replace(method="gain") if last else row
+        out.add_row(*(cell.replace(" ± ", "\n±") for cell in row), end_section=last)
+    return out

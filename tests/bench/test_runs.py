@@ -1,0 +1,110 @@
+"""A run that is stopped and started again ends with the records of one that was not."""
+
+import json
+
+import pytest
+
+from easyedit_rep.bench import runs
+from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.bench.runs import Run, choose, execute, grid
+from easyedit_rep.editor import RobustEditor
+from easyedit_rep.errors import EditError
+from easyedit_rep.hparams import QueryOptions, RepOptions
+from easyedit_rep.pathway.training import PathwayTraining
+
+FACTS = [
+    ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),
+    ("Ann Lee plays the", "Ann Lee"),
+    ("The river of Paris is", "Paris"),
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    data = tmp_path / "facts.json"
+    records = [
+        {
+            "prompt": p,
+            "subject": s,
+            "target_new": "music",
+            "target_true": "French",
+            "subject_rephrase": ["A. Lee", "Annie"],
+            "rephrase_prompt": ["Say"],
+        }
+        for p, s in FACTS
+    ]
+    data.write_text(json.dumps(records))
+    return Run(tmp_path / "ROME" / "tiny.yaml", data, seed=3, known=False)
+
+
+@pytest.fixture
+def editor(make_hparams, make_model, tok, tmp_path, texts):
+    corpus = tmp_path / "text.txt"
+    corpus.write_text("\n".join(texts))
+    rep = RepOptions(
+        corpus=str(corpus),
+        statistics_tokens=600,
+        seed=3,
+        training=PathwayTraining(steps=2),
+        queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
+    )
+    return lambda: RobustEditor(make_hparams(rep=rep, v_num_grad_steps=2), make_model("llama"), tok)
+
+
+def content(path):
+    """Records without the times."""
+    return [{**record, "seconds": sorted(record["seconds"])} for record in read_journal(path)[1]]
+
+
+def test_two_records_a_fact_in_drawn_order(run, editor, tmp_path):
+    path = execute(run, tmp_path / "out", editor(), progress=False)
+    assert path.name == "tiny-ROME-facts-seed3.jsonl"
+    order = [index for index, _ in choose(run, editor())]
+    assert sorted(order) == [0, 1, 2]
+    assert [(r["index"], r["method"]) for r in content(path)] == [(i, m) for i in order for m in ("ROME", "ROME+REP")]
+    about, _ = read_journal(path)
+    assert about["seed"] == 3
+    assert about["hparams"]["rep"]["training"]["steps"] == 2
+    assert len(about["model"]["fingerprint"]) == 64
+
+
+def test_taken_up_after_a_stop_between_and_within_facts(run, editor, tmp_path, monkeypatch):
+    whole = execute(run, tmp_path / "whole", editor(), progress=False)
+    real, asked = runs.compare_one, []
+
+    def stops(editor, index, request):
+        asked.append(index)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(editor, index, request)
+
+    monkeypatch.setattr(runs, "compare_one", stops)
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, tmp_path / "cut", editor(), progress=False)
+    path = execute(run, tmp_path / "cut", editor(), progress=False)
+    assert len(asked) == 4  # one done, one stopped, the stopped one again, the last
+    assert content(path) == content(whole)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:4]))  # killed between the two records of a fact
+    assert content(execute(run, tmp_path / "cut", editor(), progress=False)) == content(whole)
+
+
+def test_another_model_is_not_mixed_in(run, editor, tmp_path):
+    execute(run, tmp_path, editor(), progress=False)
+    other = editor()
+    other.model.get_input_embeddings().weight.data += 1
+    with pytest.raises(EditError, match="was made with model"):
+        execute(run, tmp_path, other, progress=False)
+
+
+def test_unknown_facts_are_left_out(run, editor):
+    with pytest.raises(EditError, match=r"no fact of .*facts.json is known"):
+        choose(Run(run.hparams, run.data, 0), editor())
+    assert len(choose(Run(run.hparams, run.data, 0, n=2, known=False), editor())) == 2
+
+
+def test_names_must_differ_and_files_exist(run, tmp_path):
+    with pytest.raises(EditError, match="two runs are called tiny-ROME-facts-seed3"):
+        grid([run.hparams], [run.data], [3, 3], None, True)
+    with pytest.raises(EditError, match="cannot read"):
+        grid([run.hparams], [run.data], [3], None, True)

@@ -1,0 +1,73 @@
+"""Means over queries and over seeds, and the four formats."""
+
+import statistics
+
+import pytest
+from rich.console import Console
+
+from easyedit_rep.bench.compare import COLUMNS
+from easyedit_rep.bench.journal import Journal
+from easyedit_rep.bench.tables import cells, over_seeds, per_seed, render
+from easyedit_rep.errors import EditError
+
+SUCCESS = {(0, "ROME"): [1.0, 0.0], (1, "ROME"): [1.0, 1.0], (0, "ROME+REP"): [1.0, 1.0], (1, "ROME+REP"): [1.0, 1.0]}
+
+
+def record(index, method, success):
+    kinds = {k: {"in_domain": {"exact": [1.0, 0.0]}, "out_of_domain": {"exact": []}} for k in ("rephrase", "shuffle", "long")}
+    robustness = {"success": [success], "paraphrase": [0.0], **kinds}
+    post = {"robustness": robustness, "locality": {"near_acc": [0.5], "near_output": [[1]]}}
+    return {"index": index, "method": method, "seconds": {"base": 0.25, "pathway": 0.25}, "post": post}
+
+
+@pytest.fixture
+def paths(tmp_path):
+    out = []
+    for seed in (0, 1):
+        about = {"hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}}, "data": {"file": "facts.json"}, "seed": seed}
+        journal = Journal(tmp_path / f"{seed}.jsonl", about)
+        journal.add([record(i, m, SUCCESS[seed, m][i]) for i in (0, 1) for m in ("ROME", "ROME+REP")])
+        out.append(journal.path)
+    return out
+
+
+def test_mean_and_deviation_over_seeds(paths):
+    rows = over_seeds(per_seed(paths))
+    plain = rows.loc[("tiny", "facts.json", "ROME", "ROME")]
+    assert plain["success", "mean"] == 75.0
+    assert plain["success", "std"] == pytest.approx(statistics.stdev([50.0, 100.0]))
+    assert plain["rephrase_id", "mean"] == 50.0
+    assert plain["seed", "count"] == 2
+    assert plain["seconds_per_edit", "mean"] == 0.5
+
+
+def test_cells_have_the_gain_and_no_zero_where_nothing_was_asked(paths):
+    table = cells(over_seeds(per_seed(paths)))
+    assert list(table["method"]) == ["ROME", "ROME+REP", "gain over ROME"]
+    assert list(table["Succ."]) == ["75.0 ± 35.4", "100.0 ± 0.0", "+25.0"]
+    assert list(table["Reph. OOD"]) == ["–", "–", "–"]
+    assert list(table["facts"]) == ["2 × 2", "2 × 2", ""]
+    alone = cells(over_seeds(per_seed(paths[:1])))
+    assert list(alone["Succ."]) == ["50.0", "100.0", "+50.0"]
+
+
+@pytest.mark.parametrize("style", ["markdown", "latex", "csv", "terminal"])
+def test_every_format_holds_every_number(paths, style):
+    table = cells(over_seeds(per_seed(paths)))
+    text = render(table, style)
+    if style == "terminal":
+        console = Console(width=80, record=True)
+        console.print(text)
+        text = console.export_text()
+        assert "…" not in text
+    for word in ("75.0", "35.4", "+25.0", "ROME+REP", "tiny"):
+        assert word in text
+    assert (r"$\pm$" in text) == (style == "latex")
+    assert len(COLUMNS) == 9
+
+
+def test_unknown_format_and_no_records_are_refused(paths):
+    with pytest.raises(EditError, match="format 'html' is not one of terminal"):
+        render(cells(over_seeds(per_seed(paths))), "html")
+    with pytest.raises(EditError, match="no records yet"):
+        per_seed([])
