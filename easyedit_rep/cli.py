@@ -125,21 +125,21 @@ def edit(
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
-def run(command: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGUMENTS]...", show_default=False)]) -> None:
+def run(script: str, arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None) -> None:
     """Run an EasyEdit script, or your own, unmodified: its hyper-parameter classes load the YAML files under hparams/REP too.
 
-    All that follows the script is the script's, --help too. It runs where you are: for a script that opens files relative to EasyEdit's
-    folder, or to its examples folder, change there first. EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script.
+    It runs where you are: for a script that opens files relative to EasyEdit's folder, or to its examples folder, change there first.
+    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script.
     """
     from .integrations.runner import prepare, start
 
-    start(prepare(command))
+    start(prepare([script, *(arguments or ())]))
 
 
 @app.command()
 def doctor(
     hparams: Annotated[Path, typer.Option(help="The folder of YAML files whose statistics are looked for.")] = Path("hparams/REP"),
-    easyedit: Annotated[bool, typer.Option("--easyedit", help="It is wrong that there is no EasyEdit.")] = False,
+    easyedit: Annotated[bool, typer.Option("--easyedit", help="EasyEdit is required: that it is not there is wrong.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the findings to this file.")] = None,
 ) -> None:
     """Say what this machine has of what is needed, and whether EasyEdit still is what we rely on; exit status 1 if something is wrong."""

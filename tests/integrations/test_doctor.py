@@ -110,6 +110,21 @@ def test_versions_out_of_range_and_missing_packages_are_wrong():
     assert "pip install 'no-such-distribution>=2'" in found["no-such-distribution"].detail
 
 
+def test_devices_and_their_memory(monkeypatch):
+    def memory(index):
+        if index:
+            raise RuntimeError("CUDA error: busy\nmore")
+        return 2**30, 4 * 2**30
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.mem_get_info", memory)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "Some GPU")
+    found = by_name(doctor.machine(), "Machine")
+    assert found["cuda:0"].detail == "Some GPU, 1.0 of 4.0 GiB free"
+    assert (found["cuda:1"].state, found["cuda:1"].detail) == ("wrong", "does not answer: CUDA error: busy")
+    assert "cuda" not in found
+
+
 def test_declared_is_setup_cfg():
     python, needed, extra = doctor.declared()
     assert "3.10" in python and "3.9" not in python

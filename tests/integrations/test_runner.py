@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from easyedit_rep import EditError, REPHyperParams
+from easyedit_rep.cli import app, main
 from easyedit_rep.demo import HPARAMS
 from easyedit_rep.integrations.easyedit import accept_rep_files
 from easyedit_rep.integrations.runner import NOT_FOUND, prepare, start
@@ -57,6 +59,26 @@ def test_script_sees_its_own_process(script, process, tmp_path):
     assert argv[1:] == ["--help", "--hparams_dir", "a b"]
     assert (first, name, cwd) == (str(tmp_path / "scripts"), "__main__", str(tmp_path))
     assert not imported, "EasyEdit seeds every generator when it is imported, so that is the script's to do"
+
+
+@pytest.mark.parametrize("way", ["main", "app"])
+def test_command_line_keeps_nothing_for_itself(way, script, process):
+    arguments = ["run", script("import sys\nsys.exit(len(sys.argv))"), "--help", "-x", "--json", "y", "--"]
+    if way == "app":
+        assert CliRunner().invoke(app, arguments).exit_code == 6
+        return
+    sys.argv = ["easyedit-rep", *arguments]
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 6
+
+
+def test_missing_script_is_status_2(process, capsys):
+    sys.argv = ["easyedit-rep", "run", "missing.py"]
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.strip() == "error: there is no script 'missing.py': name a Python file, then its arguments"
 
 
 @pytest.mark.parametrize("where", ["home", "path", "script"])
