@@ -72,11 +72,12 @@ class Ledger:
     """Owns W₀ of every touched layer of one model, and the edits applied to it."""
 
     def __init__(self, anatomy: Anatomy):
+        """`applied` counts the edits ever applied; their names come from it."""
         self.anatomy = anatomy
         self.edits: list[Edit] = []
         self._original: dict[int, Tensor] = {}
         self._version: dict[int, int] = {}
-        self._applied = 0
+        self.applied = 0
 
     @classmethod
     def of(cls, model, anatomy: Anatomy) -> "Ledger":
@@ -101,12 +102,12 @@ class Ledger:
                     "undo them first, or restore the weight you changed"
                 )
 
-    def apply(self, edit: Edit) -> Edit:
+    def apply(self, edit: Edit, name: str | None = None) -> Edit:
         """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it."""
         if edit.active:
             raise EditError(f"edit {edit.name} is already applied")
         self._check_untouched(edit.deltas)
-        self.attach(edit)  # first, because it is the step that can be refused
+        self.attach(edit, name)  # first, because it is the step that can be refused
         for layer in edit.deltas:
             if layer not in self._original:
                 self._original[layer] = self.anatomy.weight(layer).detach().clone()
@@ -135,9 +136,11 @@ class Ledger:
         """W₀ of `layer`."""
         return self._original.get(layer, self.anatomy.weight(layer).detach())
 
-    def attach(self, edit: Edit) -> None:
-        """Name `edit` and put its pathways into the model, all or none."""
-        edit.name, self._applied = f"edit{self._applied}", self._applied + 1
+    def attach(self, edit: Edit, name: str | None = None) -> None:
+        """Call `edit` by `name`, or by the next free one, and put its pathways into the model, all or none."""
+        if name is None:
+            name, self.applied = f"edit{self.applied}", self.applied + 1
+        edit.name = name
         model, done = self.anatomy.model, []
         try:
             for name, pathway in zip(edit.pathway_names, edit.pathways, strict=True):

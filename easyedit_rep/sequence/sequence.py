@@ -1,6 +1,7 @@
 """The D4S edits on one model: one memory a layer, one change of W that they all amount to, and a handle for each edit."""
 
 import logging
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -101,6 +102,26 @@ class Sequence:
         self.remove(old)
         return self.append(new)
 
+    def restore(self, edits: list[Edit], states: Mapping[int, Mapping[str, Tensor]], applied: int) -> None:
+        """Become the sequence that had `edits` and these `states` (`LayerState.state_dict`); this one must be empty."""
+        fresh = {layer: self._empty(layer) for layer in self.layers}
+        for layer, state in fresh.items():
+            state.load_state_dict(states[layer])
+        done: list[Edit] = []
+        try:
+            for edit in edits:
+                self.ledger.attach(edit, edit.name)
+                done.append(edit)
+        except BaseException:
+            for edit in done:
+                self.ledger.detach(edit)
+            raise
+        self.ledger.applied = max(self.ledger.applied, applied)
+        self.states, self.edits = fresh, list(edits)
+        for edit in edits:
+            edit.ledger = self
+        self._write()
+
     def _refilled(self, layer: int) -> LayerState:
         state = self._empty(layer)
         for edit in self.edits:
@@ -114,7 +135,7 @@ class Sequence:
         elif self._entry.active:
             self.ledger.rewrite(self._entry)
         else:
-            self.ledger.apply(self._entry)
+            self.ledger.apply(self._entry, "sequence")
 
     # -- its effect on the weights ---------------------------------------------------------------------------------------------------
 

@@ -7,51 +7,16 @@ import pytest
 import torch
 
 from easyedit_rep.anatomy import Anatomy
-from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import D4SHyperParams, QueryOptions, RepOptions
+from easyedit_rep.hparams import D4SHyperParams, RepOptions
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.memory.values import ValueConfig, ValueTask, optimise_values
 from easyedit_rep.methods import Memory
 from easyedit_rep.methods.memit import average
 from easyedit_rep.pathway.model import layers_of
-from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.request import EditRequest
 
-REQUESTS = [
-    EditRequest("The mother tongue of {} is", "Danielle Darrieux", "Spanish"),
-    EditRequest("{} plays the", "Ann Lee", "piano and drums"),
-    EditRequest("The capital of Japan is near {} in the", "Paris", "winter"),
-    EditRequest("The company of {} makes", "Steve Jobs", "music"),
-    EditRequest("{} plays the", "Ann Smith", "road"),
-]
 LAYERS = [0, 1, 2]
-
-
-@pytest.fixture
-def make_editor(make_hparams, make_model, tok, tmp_path, texts):
-    corpus = tmp_path / "text.txt"
-    corpus.write_text("\n".join(texts))
-
-    def make(family="llama", model=None, pathways=False, **options):
-        rep = RepOptions(
-            base="D4S",
-            corpus=str(corpus),
-            statistics_tokens=600,
-            pathways=pathways,
-            training=PathwayTraining(steps=3),
-            queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
-        )
-        hparams = make_hparams(
-            layers=LAYERS, rep=rep, method={"mom2_update_weight": 5.0, "d4s": options}, context_template_length_params=[[5, 5]]
-        )
-        return RobustEditor(hparams, make_model(family) if model is None else model, tok)
-
-    return make
-
-
-def weights(editor):
-    return {i: editor.anatomy.weight(i).detach().clone() for i in LAYERS}
 
 
 def released(memory: Memory, hparams, requests) -> dict[int, torch.Tensor]:
@@ -74,32 +39,32 @@ def released(memory: Memory, hparams, requests) -> dict[int, torch.Tensor]:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("form", ["pairs", "recursive"])
-def test_equals_the_released_algorithm(make_editor, family, form):
+def test_equals_the_released_algorithm(make_editor, family, form, requests, weights):
     editor = make_editor(family, form=form)
     original = weights(editor)
     memory = replace(editor.memory, anatomy=Anatomy(copy.deepcopy(editor.model)))
-    for request in REQUESTS:
+    for request in requests:
         editor.apply(request)
-    for layer, want in released(memory, editor.hparams, REQUESTS).items():
+    for layer, want in released(memory, editor.hparams, requests).items():
         found = editor.anatomy.weight(layer).detach().double() - original[layer].double()
         found = found.T if editor.anatomy.is_transposed(layer) else found
         assert ((found - want).norm() / want.norm()).item() < 1e-4
         assert editor.sequence.states[layer].count == 5
 
 
-def test_the_foreseen_deltas_are_what_the_edit_adds(make_editor):
+def test_the_foreseen_deltas_are_what_the_edit_adds(make_editor, requests, weights):
     editor = make_editor()
-    editor.apply(REQUESTS[0])
+    editor.apply(requests[0])
     before = weights(editor)
-    edit = editor.apply(REQUESTS[1])
+    edit = editor.apply(requests[1])
     for layer, delta in edit.deltas.items():
         torch.testing.assert_close(editor.anatomy.weight(layer).detach() - before[layer], delta.dense(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("out", [[1], [4, 0], [2, 3, 1]])
-def test_what_leaves_was_never_there(make_editor, make_model, out):
+def test_what_leaves_was_never_there(make_editor, make_model, out, requests, weights):
     editor = make_editor()
-    edits = [editor.apply(request) for request in REQUESTS]
+    edits = [editor.apply(request) for request in requests]
     for i in out:
         edits[i].undo()
     other = make_editor()
@@ -111,11 +76,11 @@ def test_what_leaves_was_never_there(make_editor, make_model, out):
     assert not any(edits[i].active for i in out)
 
 
-def test_the_last_one_gives_back_the_original_bits(make_editor):
+def test_the_last_one_gives_back_the_original_bits(make_editor, requests, weights):
     editor = make_editor(pathways=True)
     ids = torch.tensor([[1, 17, 40, 99, 7]])
     before, logits = weights(editor), editor.model(input_ids=ids).logits
-    edits = [editor.apply(request) for request in REQUESTS[:3]]
+    edits = [editor.apply(request) for request in requests[:3]]
     assert set(next(iter(layers_of(editor.model).values())).rep_down) == {name for e in edits for name in e.pathway_names}
     for i in (1, 2, 0):
         assert not torch.equal(editor.model(input_ids=ids).logits, logits)
@@ -126,9 +91,9 @@ def test_the_last_one_gives_back_the_original_bits(make_editor):
     assert editor.sequence.states[0].count == 0
 
 
-def test_replace_is_remove_and_append(make_editor):
+def test_replace_is_remove_and_append(make_editor, requests, weights):
     editor, other = make_editor(), make_editor()
-    first, second = editor.apply(REQUESTS[0]), editor.apply(REQUESTS[1])
+    first, second = editor.apply(requests[0]), editor.apply(requests[1])
     update = editor.base_edit(EditRequest("The mother tongue of {} is", "Danielle Darrieux", "music"))
     editor.sequence.replace(first, update)
     for edit in (second, update):
@@ -137,24 +102,24 @@ def test_replace_is_remove_and_append(make_editor):
         torch.testing.assert_close(editor.anatomy.weight(layer).detach(), weight, rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_is_one_edit(make_editor):
+def test_a_batch_is_one_edit(make_editor, requests, weights):
     editor = make_editor()
-    edit = editor.apply(*REQUESTS[:3])
+    edit = editor.apply(*requests[:3])
     assert editor.sequence.states[1].count == 3
     before = weights(editor)
-    editor.apply(REQUESTS[3])
+    editor.apply(requests[3])
     edit.undo()
     assert editor.sequence.states[1].count == 1
     assert not torch.equal(weights(editor)[1], before[1])
 
 
 @pytest.mark.parametrize("options", [{"residual": "refresh"}, {"measure_on": "edited"}, {"residual": "refresh", "measure_on": "edited"}])
-def test_options_close_the_residual(make_editor, options):
+def test_options_close_the_residual(make_editor, options, requests):
     """With little text and a residual measured where it will be used, the last edit's own z* is reached."""
     editor = make_editor(**options)
     editor.hparams.method = replace(editor.hparams.method, mom2_update_weight=1e-4)
-    editor.apply(REQUESTS[1])
-    before = REQUESTS[0]
+    editor.apply(requests[1])
+    before = requests[0]
     edit = editor.base_edit(before)
     editor.install(edit)
     key, residual = edit.pairs[2]
@@ -162,25 +127,25 @@ def test_options_close_the_residual(make_editor, options):
     torch.testing.assert_close(key.double() @ state.change.T, residual.double(), rtol=0.05, atol=0.05 * residual.abs().max().item())
 
 
-def test_measured_on_the_original_or_the_edited_model(make_editor):
+def test_measured_on_the_original_or_the_edited_model(make_editor, requests):
     """On the original the order of edits does not change their first-layer pairs; on the edited model it does."""
     for where, same in (("original", True), ("edited", False)):
         one, two = make_editor(measure_on=where), make_editor(measure_on=where)
         for editor, order in ((one, (0, 1)), (two, (1, 0))):
             for i in order:
-                editor.apply(REQUESTS[i])
-        a = next(e for e in one.sequence.edits if e.requests[0] is REQUESTS[1]).pairs[0]
-        b = next(e for e in two.sequence.edits if e.requests[0] is REQUESTS[1]).pairs[0]
+                editor.apply(requests[i])
+        a = next(e for e in one.sequence.edits if e.requests[0] is requests[1]).pairs[0]
+        b = next(e for e in two.sequence.edits if e.requests[0] is requests[1]).pairs[0]
         assert torch.equal(a[1], b[1]) == same
 
 
-def test_other_edits_stand_beside_the_sequence(make_editor):
+def test_other_edits_stand_beside_the_sequence(make_editor, requests, weights):
     editor = make_editor()
-    first = editor.apply(REQUESTS[0])
+    first = editor.apply(requests[0])
     foreign = Delta(torch.randn(32, 1), torch.randn(1, 48))
     edit_type = type(first)
     other = editor.ledger.apply(edit_type((), "ROME", {1: foreign}))
-    second = editor.apply(REQUESTS[1])
+    second = editor.apply(requests[1])
     alone = make_editor()
     for edit in (first, second):
         alone.install(replace(edit, ledger=None, name=""))
@@ -189,16 +154,16 @@ def test_other_edits_stand_beside_the_sequence(make_editor):
     assert all(torch.equal(value, weights(alone)[i]) for i, value in weights(editor).items())
 
 
-def test_a_second_editor_starts_empty(make_editor):
+def test_a_second_editor_starts_empty(make_editor, requests):
     editor = make_editor()
-    editor.apply(REQUESTS[0])
+    editor.apply(requests[0])
     assert not make_editor(model=editor.model).sequence.edits
 
 
-def test_bfloat16_is_always_the_original_plus_the_change(make_editor, make_model):
+def test_bfloat16_is_always_the_original_plus_the_change(make_editor, make_model, requests, weights):
     editor = make_editor(model=make_model("llama").to(torch.bfloat16))
     original = weights(editor)
-    for request in REQUESTS[:3]:
+    for request in requests[:3]:
         editor.apply(request)
     for layer, weight in weights(editor).items():
         want = (original[layer].double() + editor.sequence.states[layer].change).to(torch.bfloat16)
@@ -206,20 +171,20 @@ def test_bfloat16_is_always_the_original_plus_the_change(make_editor, make_model
         torch.testing.assert_close(weight, want, rtol=1e-2, atol=1e-3)
 
 
-def test_the_guard_refuses_before_damage(make_editor):
+def test_the_guard_refuses_before_damage(make_editor, requests, weights):
     editor = make_editor(max_norm_growth=1.0001)
     before = weights(editor)
     with pytest.raises(
         EditError, match=r"edit 1 would make the mean \|w\| of layer \d 1\.\d+ times the original's, above max_norm_growth 1.0001"
     ):
-        editor.apply(REQUESTS[0])
+        editor.apply(requests[0])
     assert all(torch.equal(value, before[i]) for i, value in weights(editor).items())
     assert not editor.sequence.edits
 
 
-def test_norms_are_recorded(make_editor):
+def test_norms_are_recorded(make_editor, requests):
     editor = make_editor()
-    edit = editor.apply(REQUESTS[0])
+    edit = editor.apply(requests[0])
     assert edit.info["norms"][1]["weight"] == pytest.approx(editor.anatomy.weight(1).abs().mean().item(), rel=1e-6)
     assert edit.info["norms"][1]["change"] == pytest.approx(editor.sequence.states[1].change.abs().mean().item())
 

@@ -1,0 +1,194 @@
+"""A sequence on disk: saved now and then, taken up again bit for bit.
+
+FOLDER/edits/000000.safetensors …   one file an edit, written once: its pairs and its pathways
+FOLDER/state-000040.safetensors     the memory of every layer after that many edits
+FOLDER/sequence.json                which of these belong together, and what they were made from; replaced last, atomically
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import EditError
+from ..ledger import Edit, Pathway
+from ..memory.delta import Delta
+from ..pathway.config import RepConfig
+from ..request import EditRequest, Question
+from ..version import __version__
+from .sequence import Sequence
+
+FORMAT = 1
+
+
+def save_sequence(sequence: Sequence, folder: Path) -> None:
+    """Save `sequence` to `folder`. A kill at any instant leaves the last complete save.
+
+    Raises:
+        EditError: it cannot be written; the last save is kept.
+    """
+    folder = Path(folder)
+    before = _index(folder) if (folder / "sequence.json").exists() else {"edits": []}
+    written = {entry["name"]: entry for entry in before["edits"]}
+    try:
+        (folder / "edits").mkdir(parents=True, exist_ok=True)
+        entries = []
+        for edit in sequence.edits:
+            if edit.name not in written:
+                file = f"edits/{edit.name}.safetensors"
+                _write_tensors(folder / file, _edit_tensors(edit))
+                written[edit.name] = {**_edit_record(edit), "file": file}
+            entries.append(written[edit.name])
+        state = f"state-{sequence.ledger.applied:06d}-{len(sequence.edits):06d}.safetensors"
+        tensors = {f"{i}.{name}": value for i, layer in sequence.states.items() for name, value in layer.state_dict().items()}
+        _write_tensors(folder / state, tensors)
+        index = {**_about(sequence), "state": state, "applied": sequence.ledger.applied, "edits": entries}
+        _replace(folder / "sequence.json", json.dumps(index, ensure_ascii=False, indent=1).encode())
+    except OSError as error:
+        raise EditError(f"cannot save the sequence to {folder} ({error.strerror or error}): the last save is kept") from error
+    keep = {state, *(entry["file"] for entry in entries)}
+    for path in [*folder.glob("state-*.safetensors"), *(folder / "edits").glob("*.safetensors")]:
+        if str(path.relative_to(folder)) not in keep:
+            path.unlink(missing_ok=True)
+
+
+def load_sequence(sequence: Sequence, folder: Path) -> None:
+    """Put the edits saved in `folder` into the model of `sequence`, which must be empty and of the same weights.
+
+    Raises:
+        EditError: unreadable, or made from something else; nothing is changed then.
+    """
+    folder = Path(folder)
+    if sequence.edits:
+        raise EditError(f"the sequence already holds {len(sequence.edits)} edits: load into a fresh one")
+    index = _index(folder)
+    wanted = json.loads(json.dumps(_about(sequence)))
+    for key, value in wanted.items():
+        if key != "versions" and index.get(key) != value:
+            raise EditError(
+                f"{folder} holds a sequence with another {key} than the loaded model and YAML: {_differs(index.get(key), value)}"
+            )
+    try:
+        tensors = load_file(folder / index["state"])
+        edits = [_edit(sequence, entry, load_file(folder / entry["file"])) for entry in index["edits"]]
+        states = {i: {name: tensors[f"{i}.{name}"] for name in layer.state_dict()} for i, layer in sequence.states.items()}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise EditError(f"the sequence in {folder} cannot be read ({error}): restore the folder from a copy, or begin anew") from error
+    sequence.restore(edits, states, index["applied"])
+
+
+def _about(sequence: Sequence) -> dict:
+    """What a saved sequence must agree on with the one it is loaded into."""
+    anatomy = sequence.ledger.anatomy
+    return {
+        "format": FORMAT,
+        "layers": sequence.layers,
+        "options": asdict(sequence.options),
+        "weights": {str(i): _hash(sequence.ledger.original(i)) for i in sequence.layers},
+        "model": anatomy.fingerprint(min(sequence.layers)),
+        "covariances": {str(i): _hash(sequence.covariances[i].moment) for i in sequence.layers},
+        "versions": {"easyedit_rep": __version__, "torch": torch.__version__},
+    }
+
+
+def _differs(found, wanted) -> str:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+        return ", ".join(f"{name}: {str(found.get(name))[:20]} there, {str(wanted.get(name))[:20]} here" for name in names)
+    return f"{found!r} there, {wanted!r} here"
+
+
+def _hash(tensor: Tensor) -> str:
+    """SHA-256 of the bytes."""
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()
+
+
+def _index(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "sequence.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EditError(f"{folder} holds no saved sequence ({error})") from None
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, scratch)
+        _synced(scratch)
+        scratch.replace(path)
+    except Exception as error:  # safetensors raises its own type for a full disk
+        raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_bytes(data)
+        _synced(scratch)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _synced(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _edit_tensors(edit: Edit) -> dict[str, Tensor]:
+    out = {}
+    for layer, (keys, residuals) in edit.pairs.items():
+        delta = edit.deltas[layer]
+        out |= {f"{layer}.keys": keys, f"{layer}.residuals": residuals, f"{layer}.left": delta.left, f"{layer}.right": delta.right}
+    for i, pathway in enumerate(edit.pathways):
+        out |= {f"pathway.{i}.{layer}.{name}": t for layer, state in pathway.tensors.items() for name, t in state.items()}
+    return out
+
+
+def _edit_record(edit: Edit) -> dict:
+    info = {name: value for name, value in edit.info.items() if name != "keys"}
+    shapes = [{k: getattr(p.config, k) for k in ("rank", "gate_ratio", "threshold", "dropout")} for p in edit.pathways]
+    return {"name": edit.name, "requests": [asdict(r) for r in edit.requests], "seconds": edit.seconds, "info": info, "pathways": shapes}
+
+
+def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edit:
+    anatomy = sequence.ledger.anatomy
+    pairs = {i: (tensors[f"{i}.keys"], tensors[f"{i}.residuals"]) for i in sequence.layers}
+    deltas = {i: Delta(tensors[f"{i}.left"], tensors[f"{i}.right"], anatomy.is_transposed(i)) for i in sequence.layers}
+    names = sorted(anatomy.rewrite_name(i) for i in sequence.layers)
+    pathways = []
+    for i, shape in enumerate(entry["pathways"]):
+        prefix = f"pathway.{i}."
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                layer, _, name = key.removeprefix(prefix).partition(".")
+                states.setdefault(int(layer), {})[name] = value
+        pathways.append(Pathway(RepConfig(target_modules=names, inference_mode=True, **shape), states))
+    info = {**entry["info"], "keys": {i: keys for i, (keys, _) in pairs.items()}}
+    for name in ("base", "pathway", "norms"):  # JSON has no whole numbers for keys
+        if name in info:
+            info[name] = {int(layer): value for layer, value in info[name].items()}
+    requests = tuple(_request(record) for record in entry["requests"])
+    return Edit(requests, "D4S", deltas, tuple(pathways), pairs, dict(entry["seconds"]), info, name=entry["name"])
+
+
+def _request(record: dict) -> EditRequest:
+    questions = {
+        section: {name: tuple(Question(**q) for q in group) for name, group in record[section].items()}
+        for section in ("locality", "portability")
+    }
+    lists = {name: tuple(record[name]) for name in ("rephrase_prompts", "subject_rephrase", "long_context")}
+    return EditRequest(**{**record, **lists, **questions})

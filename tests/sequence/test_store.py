@@ -1,0 +1,154 @@
+"""A saved sequence goes on bit for bit, survives being cut at any write, and is refused where it does not belong."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyedit_rep.errors import EditError
+from easyedit_rep.pathway.model import layers_of
+from easyedit_rep.request import EditRequest, Question
+from easyedit_rep.sequence import store
+from easyedit_rep.sequence.store import load_sequence, save_sequence
+
+
+def logits(editor):
+    with torch.no_grad():
+        return editor.model(input_ids=torch.tensor([[1, 17, 40, 99, 7, 250]])).logits
+
+
+@pytest.mark.parametrize("pathways", [False, True])
+@pytest.mark.parametrize("form", ["pairs", "recursive"])
+def test_goes_on_bit_for_bit(make_editor, tmp_path, form, pathways, requests, weights):
+    whole = make_editor(form=form, pathways=pathways)
+    for request in requests:
+        whole.apply(request)
+    first = make_editor(form=form, pathways=pathways)
+    for request in requests[:3]:
+        first.apply(request)
+    save_sequence(first.sequence, tmp_path)
+    again = make_editor(form=form, pathways=pathways)
+    load_sequence(again.sequence, tmp_path)
+    assert torch.equal(logits(again), logits(first))
+    for request in requests[3:]:
+        again.apply(request)
+    assert all(torch.equal(value, weights(whole)[i]) for i, value in weights(again).items())
+    assert torch.equal(logits(again), logits(whole))
+    assert [e.name for e in again.sequence.edits] == [e.name for e in whole.sequence.edits]
+    for edit in (whole.sequence.edits[1], again.sequence.edits[1]):
+        edit.undo()
+    assert torch.equal(logits(again), logits(whole))
+    for edit in list(again.sequence.edits):
+        edit.undo()
+    assert all(torch.equal(value, weights(make_editor())[i]) for i, value in weights(again).items())
+    assert not layers_of(again.model)
+
+
+def test_what_is_kept_of_an_edit(make_editor, tmp_path):
+    request = EditRequest(
+        "{} plays the",
+        "Ann Lee",
+        "piano",
+        "guitar",
+        ("Ann Lee's instrument is",),
+        {"near": (Question("Ann Smith plays the", "drums"),)},
+        {},
+        ("A. Lee",),
+    )
+    editor, again = make_editor(), make_editor()
+    edit = editor.apply(request)
+    save_sequence(editor.sequence, tmp_path)
+    load_sequence(again.sequence, tmp_path)
+    (found,) = again.sequence.edits
+    assert found.requests == (request,)
+    assert found.seconds == edit.seconds
+    assert found.info["norms"] == edit.info["norms"]
+    assert found.info["base"] == edit.info["base"]
+    assert torch.equal(found.deltas[1].dense(), edit.deltas[1].dense())
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_kill_at_any_write_leaves_the_last_save(make_editor, tmp_path, monkeypatch, stop, requests):
+    editor = make_editor()
+    editor.apply(requests[0])
+    save_sequence(editor.sequence, tmp_path)
+    saved = logits(editor)
+    for request in requests[1:3]:
+        editor.apply(request)
+    count, real = [], os.fsync
+
+    def killed(descriptor):
+        count.append(descriptor)
+        if len(count) > stop:
+            raise KeyboardInterrupt
+        real(descriptor)
+
+    monkeypatch.setattr(store.os, "fsync", killed)
+    try:
+        save_sequence(editor.sequence, tmp_path)
+        want = logits(editor)
+    except KeyboardInterrupt:
+        want = saved
+    monkeypatch.setattr(store.os, "fsync", real)
+    again = make_editor()
+    load_sequence(again.sequence, tmp_path)
+    assert torch.equal(logits(again), want)
+    save_sequence(editor.sequence, tmp_path)
+    assert len(list(tmp_path.glob("state-*"))) == 1
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 4
+
+
+def test_files_of_removed_edits_go(make_editor, tmp_path, requests):
+    editor = make_editor()
+    edits = [editor.apply(request) for request in requests[:3]]
+    save_sequence(editor.sequence, tmp_path)
+    edits[1].undo()
+    save_sequence(editor.sequence, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "edits").iterdir()) == ["edit0.safetensors", "edit2.safetensors"]
+
+
+def test_other_weights_options_and_models_are_refused(make_editor, make_model, tmp_path, requests):
+    editor = make_editor()
+    editor.apply(requests[0])
+    save_sequence(editor.sequence, tmp_path)
+    model = make_model("llama")
+    model.model.layers[2].mlp.down_proj.weight.data[0, 0] += 1
+    before = logits(make_editor(model=model))
+    with pytest.raises(EditError, match="holds a sequence with another weights than the loaded model and YAML: 2:"):
+        load_sequence(make_editor(model=model).sequence, tmp_path)
+    assert torch.equal(logits(make_editor(model=model)), before)
+    other = make_editor()
+    other.hparams.method = replace(other.hparams.method, mom2_update_weight=9.0)
+    with pytest.raises(EditError, match=r"another options .* mom2_update_weight: 5.0 there, 9.0 here"):
+        load_sequence(other.sequence, tmp_path)
+    with pytest.raises(EditError, match="already holds 1 edits"):
+        load_sequence(editor.sequence, tmp_path)
+
+
+def test_broken_folders_are_refused(make_editor, tmp_path, requests):
+    with pytest.raises(EditError, match="holds no saved sequence"):
+        load_sequence(make_editor().sequence, tmp_path)
+    editor = make_editor()
+    editor.apply(requests[0])
+    save_sequence(editor.sequence, tmp_path)
+    next(tmp_path.glob("state-*")).unlink()
+    with pytest.raises(EditError, match="cannot be read"):
+        load_sequence(make_editor().sequence, tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_last_save(make_editor, tmp_path, monkeypatch, requests):
+    editor = make_editor()
+    editor.apply(requests[0])
+    save_sequence(editor.sequence, tmp_path)
+    editor.apply(requests[1])
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "save_file", full)
+    with pytest.raises(EditError, match=r"cannot save the sequence to .* \(No space left on device\): the last save is kept"):
+        save_sequence(editor.sequence, tmp_path)
+    again = make_editor()
+    load_sequence(again.sequence, tmp_path)
+    assert len(again.sequence.edits) == 1
