@@ -1,8 +1,9 @@
-"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`."""
+"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `run` and `doctor`."""
 
 import json
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +27,22 @@ Seed = Annotated[int, typer.Option(help="Which facts are drawn.")]
 
 def main() -> None:
     """Run the command line; bad input is one line on stderr and exit status 2."""
+    script = None
     try:
-        app()
+        if sys.argv[1:2] == ["run"] and not "".join(sys.argv[2:3]).startswith("-"):
+            from .integrations.runner import prepare
+
+            script = prepare(sys.argv[2:])
+        else:
+            app()
     except EditError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(2)
+    if script is not None:
+        # Out here because click would make the script's Ctrl-C, and we its EditError, something else than Python does.
+        from .integrations.runner import start
+
+        start(script)
 
 
 def _run(
@@ -112,3 +124,33 @@ def edit(
     request = EditRequest(prompt, subject, target)
     editor = RobustEditor.from_hparams(load_hparams(str(hparams)))
     Console().print(tell(editor, request))
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def run(script: str, arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None) -> None:
+    """Run an EasyEdit script, or your own, unmodified: its hyper-parameter classes load the YAML files under hparams/REP too.
+
+    It runs where you are: for a script that opens files relative to EasyEdit's folder, or to its examples folder, change there first.
+    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script.
+    """
+    from .integrations.runner import prepare, start
+
+    start(prepare([script, *(arguments or ())]))
+
+
+@app.command()
+def doctor(
+    hparams: Annotated[Path, typer.Option(help="The folder of YAML files whose statistics are looked for.")] = Path("hparams/REP"),
+    easyedit: Annotated[bool, typer.Option("--easyedit", help="EasyEdit is required: that it is not there is wrong.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the findings to this file.")] = None,
+) -> None:
+    """Say what this machine has of what is needed, and whether EasyEdit still is what we rely on; exit status 1 if something is wrong."""
+    from .integrations.doctor import examine, show
+
+    findings = list(examine(hparams, easyedit))
+    Console().print(show(findings))
+    wrong = sum(finding.state == "wrong" for finding in findings)
+    if json_file:
+        json_file.write_text(json.dumps({"well": not wrong, "findings": [asdict(finding) for finding in findings]}, indent=1) + "\n")
+    Console().print(f"[red]{wrong} wrong[/red], see ✗" if wrong else "[green]all that is needed is well[/green]")
+    raise typer.Exit(1 if wrong else 0)

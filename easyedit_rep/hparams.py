@@ -139,6 +139,8 @@ class REPHyperParams:
             self.method = {}
         if not self.layers:
             raise EditError("layers is empty: name the layer to edit")
+        if self.batch_size < 1:
+            raise EditError(f"batch_size: {self.batch_size} is not positive")
         if self.v_num_grad_steps < 1:
             raise EditError(f"v_num_grad_steps: {self.v_num_grad_steps} is not positive")
         if self.fact_token != "subject_last":
@@ -204,10 +206,13 @@ class D4SHyperParams(REPHyperParams):
         return {**data, "rep": {**rep, "base": "D4S"}}
 
 
+KINDS = {cls.ALG_NAME: cls for cls in (REPHyperParams, D4SHyperParams)}
+"""`alg_name` -> class."""
+
+
 def load_hparams(path: str) -> REPHyperParams:
     """The hyper-parameters in a YAML, of the class its `alg_name` asks for."""
-    classes = {cls.ALG_NAME: cls for cls in (REPHyperParams, D4SHyperParams)}
-    return classes.get(read_yaml(path).get("alg_name"), REPHyperParams).from_hparams(path)
+    return KINDS.get(read_yaml(path).get("alg_name"), REPHyperParams).from_hparams(path)
 
 
 def _method_apart(data: dict, where: str) -> dict:

@@ -40,7 +40,6 @@ class Base:
     """One method of EasyEdit.
 
     Attributes:
-        options: the name of its class of hyper-parameters.
         state: {"module.attribute" below easyeditor.models: (memory, hparams) -> what it holds during a run}.
         late: the attributes of `state` that come into being when the method first runs.
         keys: ((n, contexts, D) keys, hparams) -> (n, D), those the update is written under.
@@ -51,7 +50,6 @@ class Base:
         subject_once: the method replaces the subject wherever it stands, so it may stand in one place only.
     """
 
-    options: str
     state: Mapping[str, Maker]
     late: Collection[str] = ()
     keys: Callable[[Tensor, REPHyperParams], Tensor] = _averaged
@@ -129,20 +127,19 @@ def _sphere(memory: Memory, hparams: REPHyperParams) -> dict:
     return _alphaedit(memory, hparams)
 
 
-def _memit_like(options: str, module: str, **rest) -> Base:
+def _memit_like(module: str, **rest) -> Base:
     state = {f"{module}.CONTEXT_TEMPLATES_CACHE": nested_contexts, f"{module}.COV_CACHE": covariances}
-    return Base(options, {**state, **rest.pop("state", {})}, **rest)
+    return Base({**state, **rest.pop("state", {})}, **rest)
 
 
-def _null_space(options: str, module: str, adapt) -> Base:
+def _null_space(module: str, adapt) -> Base:
     own = {"P": projectors, "P_loaded": lambda *_: True, "cache_c": protected_keys, "cache_c_new": lambda *_: True}
     state = {f"{module}.{name}": make for name, make in own.items()}
-    return _memit_like(options, module, state=state, late=(f"{module}.P", f"{module}.cache_c"), adapt=adapt, subject_once=True)
+    return _memit_like(module, state=state, late=(f"{module}.P", f"{module}.cache_c"), adapt=adapt, subject_once=True)
 
 
 _CORE_OWN = "core.compute_z.CONTEXT_TEMPLATES_CACHE"
 _ROME = Base(
-    "ROMEHyperParams",
     {"rome.rome_main.CONTEXT_TEMPLATES_CACHE": flat_contexts, "rome.compute_u.inv_mom2_cache": inverses},
     keys=_rome_keys,
     batch=False,
@@ -151,18 +148,17 @@ BASES = {
     "ROME": _ROME,
     "R-ROME": replace(
         _ROME,
-        options="R_ROMEHyperParams",
         state={"r_rome.r_rome_main.CONTEXT_TEMPLATES_CACHE": flat_contexts, "r_rome.compute_u.inv_mom2_cache": inverses},
         keys=_r_rome_keys,
     ),
-    "MEMIT": _memit_like("MEMITHyperParams", "memit.memit_main"),
-    "EMMET": _memit_like("EMMETHyperParams", "emmet.emmet_main"),
-    "MEMIT-FE": _memit_like("MEMITFEHyperParams", "memit_FE.memit_FE_main"),
-    "PMET": _memit_like("PMETHyperParams", "pmet.pmet_main", state={"pmet.pmet_main.KZ_CACHE": _nothing}, adapt=_pmet, target=_pmet_target),
-    "EAMET": _memit_like("EAMETHyperParams", "eamet.eamet_main", adapt=_eamet, tokenizer=_PlainTargets),
-    "CORE": _memit_like("COREHyperParams", "core.core_main", state={_CORE_OWN: nested_contexts}, late=[_CORE_OWN]),
-    "AlphaEdit": _null_space("AlphaEditHyperParams", "alphaedit.AlphaEdit_main", _alphaedit),
-    "SPHERE": _null_space("SPHEREHyperParams", "SPHERE.SPHERE_main", _sphere),
+    "MEMIT": _memit_like("memit.memit_main"),
+    "EMMET": _memit_like("emmet.emmet_main"),
+    "MEMIT-FE": _memit_like("memit_FE.memit_FE_main"),
+    "PMET": _memit_like("pmet.pmet_main", state={"pmet.pmet_main.KZ_CACHE": _nothing}, adapt=_pmet, target=_pmet_target),
+    "EAMET": _memit_like("eamet.eamet_main", adapt=_eamet, tokenizer=_PlainTargets),
+    "CORE": _memit_like("core.core_main", state={_CORE_OWN: nested_contexts}, late=[_CORE_OWN]),
+    "AlphaEdit": _null_space("alphaedit.AlphaEdit_main", _alphaedit),
+    "SPHERE": _null_space("SPHERE.SPHERE_main", _sphere),
 }
 """name in EasyEdit -> how to run it."""
 

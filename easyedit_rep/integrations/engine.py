@@ -1,6 +1,6 @@
 """EasyEdit's own methods as the base of REP (`rep: {engine: easyedit}`): run one, take the difference, leave no trace."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from ..hparams import REPHyperParams
 from ..memory.delta import Delta, scratch_weights
 from ..methods.base import BaseEdit, Memory
 from ..request import EditRequest
-from .bases import get_base
-from .contract import part
+from .bases import BASES, get_base
+from .contract import HPARAMS_CLASSES, Point, part
 from .prepared import ALGORITHMS, check_fields, prepared
 
 __all__ = ["batchable", "check_fields", "prepared", "solve", "their_request"]
@@ -100,3 +100,15 @@ def solve(memory: Memory, hparams: REPHyperParams, requests: Sequence[EditReques
         transposed = anatomy.is_transposed(layer)
         deltas[layer] = Delta(change.T if transposed else change, None, transposed)
     return BaseEdit(deltas, keys)
+
+
+def points() -> Iterator[Point]:
+    """What this relies on in EasyEdit, base by base."""
+    for name, base in BASES.items():
+        breaks = f"rep.base: {name} cannot be run"
+        yield Point(ALGORITHMS, f"ALG_DICT[{name}]", callable, breaks, arguments=("copy", "return_orig_weights"))
+        yield Point(ALGORITHMS, HPARAMS_CLASSES[name], type, breaks)
+        for path in base.state:
+            if path not in base.late:  # those come into being when the method first runs
+                module, _, attribute = f"easyeditor.models.{path}".rpartition(".")
+                yield Point(module, attribute, object, "models would share what belongs to one")

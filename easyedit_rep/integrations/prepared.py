@@ -17,7 +17,7 @@ from ..memory.replay import frozen
 from ..methods.base import Memory
 from ..pathway.model import global_randomness_kept
 from .bases import get_base
-from .contract import part
+from .contract import HPARAMS_CLASSES, part
 from .state import MODEL_NAME
 
 ALGORITHMS = "easyeditor.util.alg_dict"
@@ -41,7 +41,7 @@ def _assigned(*places: tuple[object, str, object]) -> Iterator[None]:
 
 
 def _options_class(base: str) -> type:
-    return part(ALGORITHMS, get_base(base).options, type, f"rep.base: {base} cannot be run")
+    return part(ALGORITHMS, HPARAMS_CLASSES[base], type, f"rep.base: {base} cannot be run")
 
 
 def _ours(base: str) -> set[str]:

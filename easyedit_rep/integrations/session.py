@@ -4,6 +4,7 @@ Nothing here imports EasyEdit; `integrations.easyedit` puts it in its place.
 """
 
 import copy as copying
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from ..ledger import Edit
 from ..memory.covariance import Covariance
 from ..queries import Queries
 from ..request import EditRequest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -106,6 +109,9 @@ def apply_rep_to_model(
         session.editor.check(fact)
     if copy:
         session = session.copied()
+    together = session.editor.batchable
+    if len(facts) > 1 and not together:
+        log.info("%s writes one fact at a time, so these %d are written in turn", hparams.rep.base, len(facts))
     edits: list[Edit] = []
 
     def restore() -> None:
@@ -113,7 +119,7 @@ def apply_rep_to_model(
             edit.undo()
 
     try:
-        for batch in [facts] if session.editor.batchable else [[fact] for fact in facts]:
+        for batch in [facts] if together else [[fact] for fact in facts]:
             edits.append(session.apply(*batch))
     except BaseException:
         restore()

@@ -20,12 +20,16 @@ from .covariance import Covariance
 log = logging.getLogger(__name__)
 
 
+def statistics_file(stats_dir: str | Path, model_name: str, module: str, dataset: str, dtype: str, n_samples: int) -> Path:
+    """EasyEdit's file name for the second moment of the inputs of `module` in the model of that name or path."""
+    # EasyEdit takes what follows the last "/", which is empty for a path that ends in one; we do not.
+    model = model_name.rstrip("/").rsplit("/")[-1]
+    return Path(stats_dir) / model / f"{dataset}_stats" / f"{module}_{dtype}_mom2_{n_samples}.npz"
+
+
 def statistics_path(stats_dir: str | Path, anatomy: Anatomy, layer: int, dataset: str, dtype: str, n_samples: int) -> Path:
     """EasyEdit's file name for the second moment of `layer`."""
-    # EasyEdit takes what follows the last "/", which is empty for a path that ends in one; we do not.
-    model = str(anatomy.model.config._name_or_path).rstrip("/").rsplit("/")[-1]
-    module = anatomy.rewrite_name(layer)
-    return Path(stats_dir) / model / f"{dataset}_stats" / f"{module}_{dtype}_mom2_{n_samples}.npz"
+    return statistics_file(stats_dir, str(anatomy.model.config._name_or_path), anatomy.rewrite_name(layer), dataset, dtype, n_samples)
 
 
 def save_statistics(path: Path, covariance: Covariance, dtype: str, n_samples: int) -> None:

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from easyedit_rep import EditError, EditRequest
+from easyedit_rep.integrations import doctor
+from easyedit_rep.integrations.contract import EDITOR_POINTS, SCRIPT_POINTS
 from easyedit_rep.integrations.easyedit import activate
 from easyedit_rep.integrations.engine import prepared
 from easyedit_rep.integrations.session import Bridge, apply_rep_to_model
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.easyedit
 RECORD = {"prompt": "The mother tongue of Danielle Darrieux is", "subject": "Danielle Darrieux", "target_new": "music"}
 WEIGHT = "model.layers.1.mlp.down_proj.weight"
 EDITOR, UTILS, ALGORITHMS = "easyeditor.editors.editor", "easyeditor.editors.utils", "easyeditor.util.alg_dict"
+BATCHES = "easyeditor.editors.batch_editor"
 CHANGES = [
     (UTILS, "CALLABLE_RESTORE_ALGS", None, "no CALLABLE_RESTORE_ALGS, so edits could not be undone"),
     (UTILS, "CALLABLE_RESTORE_ALGS", ("KN",), "CALLABLE_RESTORE_ALGS is a tuple, so edits could not be undone"),
@@ -25,6 +28,8 @@ CHANGES = [
     (EDITOR, "restore_after_edit", None, "no restore_after_edit, so edits could not be undone"),
     (EDITOR, "compute_edit_quality", None, "no compute_edit_quality, so robustness could not be measured"),
     (EDITOR, "compute_edit_quality", lambda model, tok: {}, "no argument hparams, record"),
+    (BATCHES, "BatchEditor", None, "no BatchEditor, so batch_edit would refuse REP"),
+    (BATCHES, "BatchEditor", dict, "BatchEditor is not the shared one"),
 ]
 
 
@@ -42,6 +47,13 @@ def test_change_is_one_line(module, name, value, message, make_hparams, monkeypa
     assert str(caught.value).startswith("EasyEdit has changed: ")
     assert "\n" not in str(caught.value)
     assert "REP" not in algorithms
+
+
+def test_doctor_finds_all_of_it(easyeditor):
+    found = list(doctor.easyedit(doctor.declared()[2], required=True))
+    assert not [finding for finding in found if finding.state == "wrong"]
+    contract = [finding for finding in found if "contract" in finding.section]
+    assert len(contract) >= len(EDITOR_POINTS) + len(SCRIPT_POINTS) + 4
 
 
 def test_changed_cache_is_refused(make_model, make_memory, make_hparams, tok, monkeypatch):
