@@ -1,6 +1,6 @@
 """EasyEdit's own methods as the base of REP (`rep: {engine: easyedit}`): run one, take the difference, leave no trace."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
