@@ -62,7 +62,7 @@ class Unedited:
         paths: dict[int, Path] = {}
         if h.stats_dir is not None:
             paths = {i: statistics_path(h.stats_dir, self.anatomy, i, h.mom2_dataset, h.mom2_dtype, h.mom2_n_samples) for i in h.layers}
-        found = {i: load_statistics(path, self.anatomy, i) for i, path in paths.items() if path.exists()}
+        found = {i: load_statistics(path, self.anatomy, i, self.tok) for i, path in paths.items() if path.exists()}
         missing = [i for i in h.layers if i not in found]
         if missing:
             try:
