@@ -1,4 +1,4 @@
-"""The command line: `easyedit-rep demo` and `easyedit-rep edit`."""
+"""The command line: `easyedit-rep demo`, `edit` and `stats`."""
 
 import json
 import random
@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .commands import stats
 from .errors import EditError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app.add_typer(stats.app, name="stats")
 
 Out = Annotated[Path, typer.Option(help="Folder for records.jsonl and robustness.png.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the table's rows to this file.")]

@@ -54,24 +54,34 @@ class Checkpoint:
         """Layers whose sums are in the file."""
         return sorted(int(layer) for layer in self.made_from().get("layers", ()))
 
+    def check(self, made_from: Mapping) -> bool:
+        """Whether there is a file.
+
+        Raises:
+            EditError: there is, and it is unreadable, or was made from something else.
+        """
+        found = self.made_from()
+        if not found:
+            return False
+        wanted = json.loads(json.dumps(made_from))
+        differs = [key for key in wanted if key != "model" and found.get(key) != wanted[key]]
+        if "layers" in differs:
+            why = f"it is of layers {', '.join(found['layers'])} of {found.get('model')!r}, with other weights than the loaded model's"
+        elif differs:
+            why = f"{differs[0]} was {json.dumps(found.get(differs[0]))} and is now {json.dumps(wanted[differs[0]])}"
+        else:
+            return True
+        raise EditError(f"checkpoint {self.path} does not fit: {why}; finish it with what it was begun with, or delete it")
+
     def resume(self, made_from: Mapping, sums: Mapping[int, Tensor]) -> int:
         """Fill `sums` in place, if there is a file; returns how many batches are in them.
 
         Raises:
-            EditError: the file is unreadable, or was made from something else.
+            EditError: as `check`.
         """
         remove_scratch(self.path)
-        found = self.made_from()
-        if not found:
+        if not self.check(made_from):
             return 0
-        wanted = json.loads(json.dumps(made_from))
-        for key in wanted:
-            if found.get(key) != wanted[key]:
-                theirs, ours = (_short(side.get(key)) for side in (found, wanted))
-                raise EditError(
-                    f"checkpoint {self.path} does not fit: {key} was {theirs} and is now {ours}; "
-                    "finish it with the settings it was begun with, or delete it"
-                )
         with self._open() as data:
             for layer, total in sums.items():
                 total.copy_(torch.from_numpy(data[f"sum_{layer}"]))
@@ -108,8 +118,3 @@ class Checkpoint:
                 yield data
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise EditError(f"checkpoint {self.path} cannot be read ({error}): delete it to begin again") from error
-
-
-def _short(value) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "…"

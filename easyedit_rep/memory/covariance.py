@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ..datasets.corpus import Corpus
 from ..errors import EditError
 from ..version import __version__
 from .checkpoint import Checkpoint
-from .keys import check_finite, forward_keys
+from .keys import check_finite, visit_keys
 from .tokens import batches, pad, token_budget
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,18 @@ class Covariance:
         """What is added to the diagonal before inversion: 0 for a well-conditioned C."""
         return self._factor(0.0)[1]
 
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest eigenvalue. O(D³)."""
+        values = torch.linalg.eigvalsh(self.moment)
+        return values[0].item(), values[-1].item()
+
     @property
     def condition(self) -> float:
-        """Largest over smallest eigenvalue; infinite where the smallest is zero but for rounding. O(D³)."""
-        values = torch.linalg.eigvalsh(self.moment)
-        smallest, largest = values[0].item(), values[-1].item()
-        return largest / smallest if smallest > len(values) * torch.finfo(values.dtype).eps * largest else math.inf
+        """Largest over smallest eigenvalue; infinite where the smallest is nought but for rounding. O(D³)."""
+        smallest, largest = self.extremes
+        noise = len(self.moment) * torch.finfo(self.moment.dtype).eps * largest
+        return largest / smallest if smallest > noise else math.inf
 
     @cached_property
     def _factors(self) -> dict[float, tuple[Tensor, float]]:
@@ -168,10 +174,7 @@ def accumulate(
     with tqdm(total=total, initial=seen, desc="covariance", unit="tok", unit_scale=True, disable=not progress, leave=False) as bar:
         for number, (group, size) in enumerate(zip(groups[done:], sizes[done:], strict=True), done + 1):
             ids, mask = pad([sample.rows[i] for i in group], anatomy.embedding_device)
-            for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
-                flat = keys[mask.to(keys.device).bool()].double()
-                check_finite(flat, layer)
-                sums[layer].addmm_(flat.T, flat)
+            visit_keys(anatomy, layers, ids, mask, partial(_add, sums, mask.bool()))
             bar.update(size)
             seen += size
             if checkpoint:
@@ -182,6 +185,12 @@ def accumulate(
         layer: Covariance(moment.div_(total), total, {**common, "layer": layer, "fingerprint": identity["layers"][str(layer)]})
         for layer, moment in sums.items()
     }
+
+
+def _add(sums: dict[int, Tensor], real: Tensor, layer: int, keys: Tensor) -> None:
+    flat = keys[real.to(keys.device)].double()
+    check_finite(flat, layer)
+    sums[layer].addmm_(flat.T, flat)
 
 
 def _zeros(anatomy: Anatomy, layer: int) -> Tensor:
