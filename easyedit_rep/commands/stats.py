@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from ..errors import EditError
 
@@ -161,7 +162,8 @@ def show(
 ) -> None:
     """List statistics: what they are of and were made from, their condition, and, with a model, whether it may use them."""
     from ..memory.listing import as_json, list_checkpoints, list_statistics
-    from .stats_table import measure, table
+    from ..memory.passes import text_of
+    from .stats_table import measure, tables
 
     console = Console(highlight=False)
     loaded = _load(hparams, model, device) if hparams or model else None
@@ -172,11 +174,11 @@ def show(
         name = str(loaded.anatomy.model.config._name_or_path).rstrip("/").rsplit("/")[-1]
         files = [file for file in files if file.model == name]
     rows = [measure(file, loaded and (loaded.anatomy, loaded.tok), condition) for file in files]
-    for title in dict.fromkeys(row.file.model for row in rows):
-        console.print(table([row for row in rows if row.file.model == title], title, checked=loaded is not None))
+    for part in tables(rows):
+        console.print(part, soft_wrap=not isinstance(part, Table))
     if not rows:
         console.print(f"no statistics in {folder}" + (" for this model" if loaded else ""))
     for path, layers, seen, total in list_checkpoints(folder):
-        console.print(f"unfinished: {path}, layers {layers}, {seen:,} of {total:,} tokens", soft_wrap=True)
+        console.print(f"unfinished: {path}, layers {text_of(layers)}, {seen:,} of {total:,} tokens", soft_wrap=True)
     if json_file:
         json_file.write_text(json.dumps({"files": [as_json(row.file, **row.numbers()) for row in rows]}, indent=1) + "\n")

@@ -2,12 +2,14 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich import box
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ..anatomy import Anatomy
 from ..errors import EditError
@@ -16,6 +18,7 @@ from ..memory import statistics as statistics_module
 from ..memory.listing import Listed, check, read
 
 QUICK = 2048  # longest key whose eigenvalues take seconds
+TRUST = "EasyEdit cache, taken on trust"
 
 
 class Row(NamedTuple):
@@ -76,45 +79,52 @@ def _quiet():
             log.disabled = was
 
 
-def table(rows: Sequence[Row], title: str, checked: bool) -> Table:
-    """One line a file of one model."""
-    out = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in ("corpus", "module"):
-        out.add_column(name, overflow="fold")
-    out.add_column("file")
-    for name in ("D", "tokens", "cap", "condition", "ridge"):
-        out.add_column(name, justify="right")
-    out.add_column("made from", overflow="fold", ratio=1)
-    if checked or any(row.verdict for row in rows):
-        out.add_column("verdict", overflow="fold", ratio=1)
+def tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
+    """A table for each folder, dtype and number of samples, and after it why files are refused."""
+    groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        file, record = row.file, row.file.record
+        file = row.file
+        groups.setdefault((file.model, file.dataset, _numberless(file.module), file.dtype, file.samples), []).append(row)
+    for (model, dataset, module, dtype, samples), group in groups.items():
+        yield _table(group, f"{model}, {dataset}: {module}, {dtype}, {samples} samples")
+        for row in group:
+            if row.verdict.startswith("refused"):
+                yield Text(f"{row.file.path} {row.verdict}", "red")
+
+
+def _table(rows: Sequence[Row], title: str) -> Table:
+    records = [row.file.record for row in rows]
+    versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records if r and "versions" in r)
+    out = Table(title=title, caption="\n".join(versions), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in ("layer", "D", "tokens", "cap", "condition", "ridge"):
+        out.add_column(name, justify="right")
+    for name in ("made from", "seed", "weights"):
+        out.add_column(name)
+    if any(row.verdict for row in rows):
+        out.add_column("verdict")
+    for row in rows:
+        file, record = row.file, row.file.record or {}
         cells = [
-            file.dataset,
-            file.module,
-            f"{file.dtype} {file.samples}",
+            _number(file.module),
             _or_dash(file.size),
             "–" if file.tokens is None else f"{file.tokens:,}",
-            _or_dash((record or {}).get("max_length")),
+            _or_dash(record.get("max_length")),
             "–" if row.condition is None else "singular" if math.isinf(row.condition) else f"{row.condition:.1e}",
-            "–" if row.ridge is None else "none" if row.ridge == 0 else f"{row.ridge:.0e} × mean",
-            _origin(record),
+            "–" if row.ridge is None else "none" if row.ridge == 0 else f"{row.ridge:.0e}",
+            f"{record.get('corpus')} {str(record.get('corpus_digest'))[:8]}" if record else TRUST,
+            _or_dash(record.get("seed")),
+            str(record.get("fingerprint", "–"))[:8],
         ]
-        out.add_row(*cells, *([row.verdict] if len(out.columns) > len(cells) else []))
+        out.add_row(*cells, *([row.verdict.partition(":")[0]] if len(out.columns) > len(cells) else []))
     return out
 
 
-def _origin(record: dict | None) -> str:
-    if record is None:
-        return "EasyEdit cache, taken on trust"
-    versions = record.get("versions", {})
-    parts = [
-        f"{record.get('corpus')} {str(record.get('corpus_digest'))[:8]}",
-        f"seed {record.get('seed')}",
-        f"weights {str(record.get('fingerprint'))[:8]}",
-        f"easyedit_rep {versions.get('easyedit_rep')}, torch {versions.get('torch')}, transformers {versions.get('transformers')}",
-    ]
-    return ", ".join(parts)
+def _number(module: str) -> str:
+    return next((part for part in module.split(".") if part.isdigit()), module)
+
+
+def _numberless(module: str) -> str:
+    return module.replace(f".{_number(module)}.", ".{}.", 1)
 
 
 def _or_dash(value) -> str:

@@ -117,8 +117,9 @@ class Sample:
             digest.update(np.array([*row, -1], dtype="<i8").tobytes())
             if total >= n_tokens:
                 break
-        record = {"corpus": corpus.name, "corpus_digest": corpus.digest, "tokens": total}
-        return cls(rows, {**record, "token_digest": digest.hexdigest(), "max_length": max_length, "seed": seed})
+        # The digest of the tokens last: where a record does not fit, the first difference is named.
+        record = {"corpus": corpus.name, "corpus_digest": corpus.digest, "max_length": max_length, "seed": seed}
+        return cls(rows, {**record, "tokens": total, "token_digest": digest.hexdigest()})
 
 
 def collect(
