@@ -111,9 +111,9 @@ def _table(rows: Sequence[Row], title: str) -> Table:
             _or_dash(record.get("max_length")),
             "–" if row.condition is None else "singular" if math.isinf(row.condition) else f"{row.condition:.1e}",
             "–" if row.ridge is None else "none" if row.ridge == 0 else f"{row.ridge:.0e}",
-            f"{record.get('corpus')} {str(record.get('corpus_digest'))[:8]}" if record else TRUST,
+            f"{record.get('corpus')} {str(record.get('corpus_digest'))[:6]}" if record else TRUST,
             _or_dash(record.get("seed")),
-            str(record.get("fingerprint", "–"))[:8],
+            str(record.get("fingerprint", "–"))[:6],
         ]
         out.add_row(*cells, *([row.verdict.partition(":")[0]] if len(out.columns) > len(cells) else []))
     return out
