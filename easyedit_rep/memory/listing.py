@@ -66,15 +66,16 @@ def _in_order(path: Path) -> tuple:
 
 
 def _listed(path: Path) -> Listed:
-    module, _, rest = path.stem.rpartition("_mom2_")[0].rpartition("_")[0], None, path.stem.rpartition("_mom2_")[0]
-    names = path.parent.parent.name, path.parent.name.removesuffix("_stats"), module, rest.rpartition("_")[2], samples_named(path)
+    module, _, dtype = path.stem.rpartition("_mom2_")[0].rpartition("_")
+    names = path.parent.parent.name, path.parent.name.removesuffix("_stats"), module, dtype, samples_named(path)
     tokens = size = record = None
+    problem = ""
     try:
         record = read_record(path)
         tokens, size = _head(path)
     except EditError as error:
-        return Listed(path, *names, tokens, size, record, str(error))
-    return Listed(path, *names, tokens, size, record, "")
+        problem = str(error)
+    return Listed(path, *names, tokens, size, record, problem)
 
 
 def _head(path: Path) -> tuple[int, int]:

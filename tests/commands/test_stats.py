@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from easyedit_rep import EditError
@@ -121,10 +122,8 @@ def test_show_refuses_a_matrix_that_is_no_second_moment(made):
     assert "refused: not positive semi-definite" in call("show", made)
 
 
-def test_show_tells_models_apart(made, make_model, tok, tmp_path):
+def test_show_tells_models_apart(made, tmp_path):
     other = tmp_path / "demo-llama"
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
     AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(MODEL_DIR)).save_pretrained(other)
     AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(other)
     path_of(made, 2).with_suffix(".json").unlink()

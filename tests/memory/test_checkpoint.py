@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.datasets.corpus import load_corpus
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory.checkpoint import Checkpoint
 from easyedit_rep.memory.covariance import Sample, accumulate, made_from
@@ -82,8 +83,6 @@ def test_written_only_when_it_is_time(llama, sample, path):
     ],
 )
 def test_of_other_text_is_refused(llama, tok, corpus, interrupted, options, said):
-    from easyedit_rep.datasets.corpus import load_corpus
-
     text = load_corpus([*corpus.texts, "More."]) if options.pop("source", None) else corpus
     sample = Sample.of(Anatomy(llama), tok, text, **{"n_tokens": 4000, "max_length": 60, **options})
     with pytest.raises(EditError) as error:

@@ -24,7 +24,7 @@ def make(llama, tok, corpus, tmp_path):
     return make
 
 
-def leave_checkpoint(passes, layers, wanted_writes=1):
+def leave_checkpoint(passes, layers):
     """As after a kill in the middle of a pass over `layers`."""
 
     class Mortal(Checkpoint):
