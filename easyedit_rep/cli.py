@@ -1,4 +1,4 @@
-"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `run` and `doctor`."""
+"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `sequence`, `stats`, `run` and `doctor`."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .commands import sequence
+from .commands import sequence, stats
 from .commands.bench import bench, table
 from .errors import EditError
 
@@ -18,6 +18,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 app.command()(bench)
 app.command()(table)
 app.add_typer(sequence.app, name="sequence")
+app.add_typer(stats.app, name="stats")
 
 Out = Annotated[Path, typer.Option(help="Folder for records.jsonl and robustness.png.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the table's rows to this file.")]

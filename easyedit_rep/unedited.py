@@ -1,5 +1,6 @@
 """What an editor reads from the unedited model and its texts: made once, at first use."""
 
+import logging
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ from .pathway.model import pathways_disabled
 from .queries import QueryMaker
 from .queries.negatives import OrdinaryText
 from .queries.rephrase import load_rephrases
+
+log = logging.getLogger(__name__)
 
 
 class Unedited:
@@ -62,7 +65,9 @@ class Unedited:
         paths: dict[int, Path] = {}
         if h.stats_dir is not None:
             paths = {i: statistics_path(h.stats_dir, self.anatomy, i, h.mom2_dataset, h.mom2_dtype, h.mom2_n_samples) for i in h.layers}
-        found = {i: load_statistics(path, self.anatomy, i) for i, path in paths.items() if path.exists()}
+        found = {i: load_statistics(path, self.anatomy, i, self.tok) for i, path in paths.items() if path.exists()}
+        for layer, covariance in found.items():
+            self._check_corpus(paths[layer], covariance)
         missing = [i for i in h.layers if i not in found]
         if missing:
             try:
@@ -77,6 +82,15 @@ class Unedited:
                     made[layer] = load_statistics(paths[layer], self.anatomy, layer)  # rounded, as the next run will find it
             found.update(made)
         return found
+
+    def _check_corpus(self, path: Path, covariance: Covariance) -> None:
+        """Warn, and no more, of statistics of another version of the text: C hardly depends on which text it is."""
+        recorded, source = covariance.provenance.get("corpus_digest"), self.hparams.rep.corpus
+        if recorded and source and Path(source).is_file() and recorded != self.corpus.digest:
+            made = covariance.provenance.get("corpus")
+            log.warning(
+                "statistics %s were made from another text (%s) than %s: `stats collect --force` makes them again", path, made, source
+            )
 
     @cached_property
     def text(self) -> OrdinaryText:

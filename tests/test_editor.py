@@ -298,6 +298,19 @@ def test_statistics_are_written_once_and_read_again(make_editor, options, tmp_pa
     torch.testing.assert_close(second.memory.covariances[1].moment, made.moment, rtol=1e-5, atol=1e-6)
 
 
+def test_statistics_of_another_version_of_the_text_are_said_to_be(make_editor, options, tmp_path, texts, caplog):
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(texts), encoding="utf-8")
+    options.corpus = str(text)
+    for change in ("", "One more line."):
+        with text.open("a", encoding="utf-8") as file:
+            file.write(change)
+        caplog.clear()
+        make_editor(stats_dir=str(tmp_path / "stats")).memory  # noqa: B018
+        make_editor(stats_dir=str(tmp_path / "stats")).memory  # noqa: B018
+        assert ("were made from another text (text)" in caplog.text) == bool(change)
+
+
 @pytest.mark.parametrize(("mom2", "target", "wanted"), [(True, "raw", True), (False, "whitened", True), (False, "raw", False)])
 def test_statistics_are_made_where_they_are_used(make_editor, options, mom2, target, wanted):
     options.training = PathwayTraining(steps=1, target=target)

@@ -13,6 +13,10 @@ from ..errors import EditError
 NEXT_STEP = "use RobustEditor, or an EasyEdit of 2026-07 or older"
 
 
+class NoEasyEdit(EditError):
+    """EasyEdit is asked for and is nowhere to be found."""
+
+
 def _look_up(module: str, name: str):
     """`name` of `module`, which may go deeper: `BatchEditor.is_batchable_method`, `ALG_DICT[ROME]`."""
     # Not `import easyeditor.util.x as y`: EasyEdit's star-imports hide its sub-packages.
@@ -29,7 +33,7 @@ def part(module: str, name: str, kind, breaks: str):
     except (ImportError, AttributeError, KeyError) as error:
         absent = (error.name or "") if isinstance(error, ImportError) else module
         if absent == "easyeditor":
-            raise EditError("EasyEdit is not on PYTHONPATH: put its folder there, or use engine: native") from None
+            raise NoEasyEdit("EasyEdit is not on PYTHONPATH: put its folder there, or use engine: native") from None
         if not absent.startswith("easyeditor"):
             raise EditError(f"EasyEdit cannot be imported ({error}): install what it needs, or use engine: native") from error
         raise EditError(f"EasyEdit has changed: {module} has no {name}, so {breaks}; {NEXT_STEP}") from error

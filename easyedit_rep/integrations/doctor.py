@@ -23,9 +23,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import EditError
-from ..hparams import REPHyperParams
+from ..hparams import REPHyperParams, load_hparams
 from ..memory.statistics import statistics_file
-from .contract import EDITOR_POINTS, SCRIPT_POINTS, Point
+from .contract import EDITOR_POINTS, SCRIPT_POINTS, NoEasyEdit, Point
 from .home import commit_of, find_easyedit, importable
 
 PACKAGE = "easyedit_rep"
@@ -205,7 +205,10 @@ def statistics(folder: Path) -> Iterator[Finding]:
     for file in files:
         name = str(file.relative_to(folder))
         try:
-            h = REPHyperParams.from_hparams(str(file))
+            h = load_hparams(str(file))
+        except NoEasyEdit:
+            yield Finding(section, name, "note", "needs EasyEdit (engine: easyedit)")
+            continue
         except EditError as error:
             yield Finding(section, name, "wrong", str(error))
             continue

@@ -3,11 +3,14 @@
 `C = E[k kᵀ]`, mean over tokens (ROME, section 3.1; ../../README names the corpora). About 10 × D tokens suffice (arXiv 2506.04226).
 """
 
+import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
@@ -17,7 +20,8 @@ from ..anatomy import Anatomy
 from ..datasets.corpus import Corpus
 from ..errors import EditError
 from ..version import __version__
-from .keys import check_finite, forward_keys
+from .checkpoint import Checkpoint
+from .keys import check_finite, visit_keys
 from .tokens import batches, pad, token_budget
 
 log = logging.getLogger(__name__)
@@ -41,6 +45,19 @@ class Covariance:
     def ridge(self) -> float:
         """What is added to the diagonal before inversion: 0 for a well-conditioned C."""
         return self._factor(0.0)[1]
+
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest eigenvalue. O(D³)."""
+        values = torch.linalg.eigvalsh(self.moment)
+        return values[0].item(), values[-1].item()
+
+    @property
+    def condition(self) -> float:
+        """Largest over smallest eigenvalue; infinite where the smallest is nought but for rounding. O(D³)."""
+        smallest, largest = self.extremes
+        noise = len(self.moment) * torch.finfo(self.moment.dtype).eps * largest
+        return largest / smallest if smallest > noise else math.inf
 
     @cached_property
     def _factors(self) -> dict[float, tuple[Tensor, float]]:
@@ -79,17 +96,34 @@ class Covariance:
         return torch.cholesky_inverse(self._factor(0.0)[0])
 
 
-def _rows(tok, corpus: Corpus, n_tokens: int, max_length: int, seed: int) -> list[list[int]]:
-    """Token ids of shuffled texts, specials included, each cut to `max_length`, `n_tokens` in all (fewer if the text runs out)."""
-    rows, total = [], 0
-    for text in corpus.shuffled(seed):
-        # Characters bound tokens from above, so long articles are not tokenised whole.
-        row = tok(text[: max_length * 8], truncation=True, max_length=max_length)["input_ids"][: n_tokens - total]
-        rows.append(row)
-        total += len(row)
-        if total >= n_tokens:
-            break
-    return rows
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The tokens C is made from, chosen once for all layers.
+
+    Attributes:
+        rows: token ids of texts, specials included.
+        record: where they come from: corpus, its digest, number and digest of the tokens, length cap, seed.
+    """
+
+    rows: Sequence[Sequence[int]]
+    record: dict
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, tok, corpus: Corpus, n_tokens: int, max_length: int = 1024, seed: int = 0) -> "Sample":
+        """`n_tokens` tokens of shuffled texts (fewer if the text runs out), each text cut to `max_length` or the model's positions."""
+        max_length = min(max_length, anatomy.max_positions)
+        rows, total, digest = [], 0, hashlib.sha256()
+        for text in corpus.shuffled(seed):
+            # Characters bound tokens from above, so long articles are not tokenised whole.
+            row = tok(text[: max_length * 8], truncation=True, max_length=max_length)["input_ids"][: n_tokens - total]
+            rows.append(row)
+            total += len(row)
+            digest.update(np.array([*row, -1], dtype="<i8").tobytes())
+            if total >= n_tokens:
+                break
+        # The digest of the tokens last: where a record does not fit, the first difference is named.
+        record = {"corpus": corpus.name, "corpus_digest": corpus.digest, "max_length": max_length, "seed": seed}
+        return cls(rows, {**record, "tokens": total, "token_digest": digest.hexdigest()})
 
 
 def collect(
@@ -112,36 +146,66 @@ def collect(
     Returns:
         {layer: Covariance}, accumulated in float64.
     """
-    size = max(anatomy.key_size(layer) for layer in layers)
-    max_length = min(max_length, anatomy.max_positions)
-    rows = _rows(tok, corpus, n_tokens or 10 * size, max_length, seed)
-    sums: dict[int, Tensor] = {}
-    total = sum(map(len, rows))
-    with tqdm(total=total, desc="covariance", unit="tok", unit_scale=True, disable=not progress, leave=False) as bar:
-        for group in batches([len(row) for row in rows], token_budget(anatomy.embedding_device)):
-            ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
-            for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
-                flat = keys[mask.to(keys.device).bool()].double()
-                check_finite(flat, layer)
-                if layer not in sums:
-                    sums[layer] = flat.new_zeros(flat.shape[1], flat.shape[1])
-                sums[layer].addmm_(flat.T, flat)
-            bar.update(sum(len(rows[i]) for i in group))
+    n_tokens = n_tokens or 10 * max(anatomy.key_size(layer) for layer in layers)
+    return accumulate(anatomy, Sample.of(anatomy, tok, corpus, n_tokens, max_length, seed), layers, progress=progress)
+
+
+def made_from(anatomy: Anatomy, sample: Sample, layers: Sequence[int]) -> dict:
+    """All that the sums of an unfinished `accumulate` depend on, bit for bit."""
     return {
-        layer: Covariance(
-            moment / total,
-            total,
-            {
-                "model": str(getattr(anatomy.model.config, "_name_or_path", "")),
-                "fingerprint": anatomy.fingerprint(layer),
-                "layer": layer,
-                "corpus": corpus.name,
-                "corpus_digest": corpus.digest,
-                "tokens": total,
-                "max_length": max_length,
-                "seed": seed,
-                "versions": {"easyedit_rep": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
-            },
-        )
+        "model": _model_name(anatomy),
+        "layers": {str(layer): anatomy.fingerprint(layer) for layer in sorted(layers)},
+        **sample.record,
+        "dtype": str(anatomy.weight(layers[0]).dtype),
+        "batch_tokens": token_budget(anatomy.embedding_device),
+    }
+
+
+def accumulate(
+    anatomy: Anatomy, sample: Sample, layers: Sequence[int], *, checkpoint: Checkpoint | None = None, progress: bool = True
+) -> dict[int, Covariance]:
+    """`collect` for tokens that are already chosen.
+
+    Args:
+        checkpoint: what was done before a kill is taken from it, and what is done is written to it now and then. It is left for the
+            caller to remove, once the result is safe.
+    """
+    identity = made_from(anatomy, sample, layers)
+    sums = {layer: _zeros(anatomy, layer) for layer in layers}
+    done = checkpoint.resume(identity, sums) if checkpoint else 0
+    groups = list(batches([len(row) for row in sample.rows], token_budget(anatomy.embedding_device)))
+    sizes = [sum(len(sample.rows[i]) for i in group) for group in groups]
+    total, seen = sum(sizes), sum(sizes[:done])
+    with tqdm(total=total, initial=seen, desc="covariance", unit="tok", unit_scale=True, disable=not progress, leave=False) as bar:
+        for number, (group, size) in enumerate(zip(groups[done:], sizes[done:], strict=True), done + 1):
+            ids, mask = pad([sample.rows[i] for i in group], anatomy.embedding_device)
+            visit_keys(anatomy, layers, ids, mask, partial(_add, sums, mask.bool()))
+            bar.update(size)
+            seen += size
+            if checkpoint:
+                checkpoint.keep(identity, sums, number, seen)
+    common = {"model": _model_name(anatomy), **sample.record, "versions": _versions()}
+    # Divided in place: for all layers of a large model a second copy would not fit.
+    return {
+        layer: Covariance(moment.div_(total), total, {**common, "layer": layer, "fingerprint": identity["layers"][str(layer)]})
         for layer, moment in sums.items()
     }
+
+
+def _add(sums: dict[int, Tensor], real: Tensor, layer: int, keys: Tensor) -> None:
+    flat = keys[real.to(keys.device)].double()
+    check_finite(flat, layer)
+    sums[layer].addmm_(flat.T, flat)
+
+
+def _zeros(anatomy: Anatomy, layer: int) -> Tensor:
+    size = anatomy.key_size(layer)
+    return torch.zeros(size, size, dtype=torch.float64, device=anatomy.weight(layer).device)
+
+
+def _model_name(anatomy: Anatomy) -> str:
+    return str(getattr(anatomy.model.config, "_name_or_path", ""))
+
+
+def _versions() -> dict[str, str]:
+    return {"easyedit_rep": __version__, "torch": torch.__version__, "transformers": transformers.__version__}

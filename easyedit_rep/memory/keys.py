@@ -1,6 +1,6 @@
 """Reading keys: the inputs of the down-projections, in one forward that stops at the last layer asked for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 import torch
@@ -37,29 +37,29 @@ def check_finite(keys: Tensor, layer: int) -> None:
         raise EditError(f"layer {layer} gives NaN or infinite keys: the model's weights are broken, reload them")
 
 
-@contextmanager
-def _capture(anatomy: Anatomy, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    seen: dict[int, Tensor] = {}
+def visit_keys(anatomy: Anatomy, layers: Sequence[int], ids: Tensor, mask: Tensor, visit: Callable[[int, Tensor], None]) -> None:
+    """Call `visit` with each layer and its raw keys (n, T, D) of every token, model dtype, while the forward runs: only one layer's need be
+    held at a time. Nothing above the last layer runs."""
     last = max(layers)
 
     def hook_for(layer):
         def hook(_module, args):
-            seen[layer] = args[0].detach()
+            visit(layer, args[0].detach())
             if layer == last:
                 raise Enough
 
         return hook
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.no_grad(), suppress(Enough):
         for layer in layers:
             stack.callback(anatomy.rewrite(layer).register_forward_pre_hook(hook_for(layer)).remove)
-        yield seen
+        anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
 
 
 def forward_keys(anatomy: Anatomy, layers: Sequence[int], ids: Tensor, mask: Tensor) -> dict[int, Tensor]:
-    """Raw keys (n, T, D) of every token, per layer, model dtype. Nothing above the last layer runs."""
-    with _capture(anatomy, layers) as seen, torch.no_grad(), suppress(Enough):
-        anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
+    """{layer: raw keys (n, T, D) of every token}, model dtype. Nothing above the last layer runs."""
+    seen: dict[int, Tensor] = {}
+    visit_keys(anatomy, layers, ids, mask, seen.__setitem__)
     return seen
 
 

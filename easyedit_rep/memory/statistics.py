@@ -6,7 +6,6 @@ EasyEdit reads our files and we read its; a file that does not belong to the loa
 
 import json
 import logging
-import os
 import zipfile
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import torch
 from ..anatomy import Anatomy
 from ..errors import EditError
 from .covariance import Covariance
+from .files import replacing
+from .spot_check import agreement, least_agreement
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,11 @@ def statistics_path(stats_dir: str | Path, anatomy: Anatomy, layer: int, dataset
 
 
 def save_statistics(path: Path, covariance: Covariance, dtype: str, n_samples: int) -> None:
-    """Write `covariance` atomically: the data last, so that a kill leaves no data file without its record."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `covariance` atomically: the data last, so that a kill leaves no data file without its record.
+
+    Raises:
+        EditError: it cannot be written.
+    """
     moment = (covariance.moment * covariance.count).to(getattr(torch, dtype)).cpu().numpy()
     arrays = {
         "mom2.constructor": np.array("util.runningstats.SecondMoment()"),
@@ -42,56 +46,103 @@ def save_statistics(path: Path, covariance: Covariance, dtype: str, n_samples: i
         "mom2.mom2": moment,
         "sample_size": np.array(n_samples),
     }
-    scratch = path.with_suffix(f".tmp{os.getpid()}.npz")
-    record = path.with_suffix(".json")
     try:
-        np.savez(scratch, **arrays)
-        record.with_suffix(f".tmp{os.getpid()}").write_text(json.dumps(covariance.provenance, indent=1))
-        record.with_suffix(f".tmp{os.getpid()}").replace(record)
-        scratch.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as data:
+            with data.open("wb") as file:
+                np.savez(file, **arrays)
+            with replacing(path.with_suffix(".json")) as record:
+                record.write_text(json.dumps(covariance.provenance, indent=1))
+                path.unlink(missing_ok=True)  # the data of before must never stand beside this record
     except OSError as error:
         raise EditError(f"cannot write statistics {path}: {error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
-        record.with_suffix(f".tmp{os.getpid()}").unlink(missing_ok=True)
 
 
-def load_statistics(path: Path, anatomy: Anatomy, layer: int) -> Covariance:
+def load_statistics(path: Path, anatomy: Anatomy, layer: int, tok=None) -> Covariance:
     """Read a second moment and check that it is one of this model's layer.
 
+    Args:
+        tok: with it a file without a record, such as EasyEdit's own, is compared with what the model does on a little text.
+
     Raises:
-        EditError: unreadable, of the wrong size, not a second moment, or recorded for other weights.
+        EditError: unreadable, of the wrong size, not a second moment, not what its name says, or of other weights.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            total, count = data["mom2.mom2"], int(data["mom2.count"])
+            total, count, n_samples = data["mom2.mom2"], int(data["mom2.count"]), int(data["sample_size"])
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise EditError(f"statistics {path} cannot be read ({error}): delete the file to have it made again") from error
     size = anatomy.key_size(layer)
     if total.shape != (size, size):
         raise EditError(f"statistics {path} are {total.shape}, layer {layer} has keys of length {size}: they belong to another model")
-    diagonal = total.diagonal()
-    if (
-        count <= 0
-        or not np.isfinite(total).all()
-        or (diagonal < 0).any()
-        or not np.allclose(total, total.T, rtol=1e-3, atol=1e-3 * diagonal.max())
-    ):
+    if count <= 0 or not _is_second_moment(total):
         raise EditError(f"statistics {path} are not a second moment (count {count}): delete the file to have it made again")
+    named = samples_named(path)
+    if named not in (None, n_samples):
+        raise EditError(f"statistics {path} are of {n_samples} samples, not the {named} of their name: delete or rename the file")
+    provenance = read_record(path)
+    covariance = Covariance(torch.from_numpy(total).double() / count, count, provenance or {})
+    if provenance is None:
+        _check_without_record(path, covariance, n_samples, anatomy, layer, tok)
+        return covariance
     record = path.with_suffix(".json")
-    provenance = {}
-    if record.is_file():
-        try:
-            provenance = dict(json.loads(record.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise EditError(
-                f"record {record} of statistics {path} cannot be read ({error}): delete both to have them made again"
-            ) from error
-        if provenance.get("fingerprint") != anatomy.fingerprint(layer):
-            raise EditError(
-                f"statistics {path} were made from {provenance.get('model')!r} with other weights than the loaded model's: "
-                f"set another stats_dir, or delete {path} and {record.name}"
-            )
-    else:
+    if provenance.get("fingerprint") != anatomy.fingerprint(layer):
+        raise EditError(
+            f"statistics {path} were made from {provenance.get('model')!r} with other weights than the loaded model's: "
+            f"set another stats_dir, or delete {path} and {record.name}"
+        )
+    if provenance.get("tokens", count) != count:
+        raise EditError(f"statistics {path} are of {count} tokens, their record says {provenance['tokens']}: delete both files")
+    return covariance
+
+
+def samples_named(path: Path) -> int | None:
+    """mom2_n_samples as a statistics file's name has it; None for a name that has none."""
+    end = path.stem.rpartition("_mom2_")[2]
+    return int(end) if end.isdigit() else None
+
+
+def read_record(path: Path) -> dict | None:
+    """What the statistics in `path` were made from; None where there is no record, as beside EasyEdit's own files.
+
+    Raises:
+        EditError: there is a record, and it cannot be read.
+    """
+    record = path.with_suffix(".json")
+    if not record.is_file():
+        return None
+    try:
+        return dict(json.loads(record.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise EditError(f"record {record} of statistics {path} cannot be read ({error}): delete both to have them made again") from error
+
+
+def _is_second_moment(total: np.ndarray) -> bool:
+    """Whether a sum of k kᵀ could be this: finite, symmetric, and no entry beyond Cauchy-Schwarz (O(D²); eigenvalues would be O(D³))."""
+    diagonal = total.diagonal().astype(np.float64)
+    if not np.isfinite(total).all() or (diagonal < 0).any():
+        return False
+    slack = 1e-3 * diagonal.max()
+    bound = np.sqrt(diagonal)
+    return np.allclose(total, total.T, rtol=1e-3, atol=slack) and all(
+        (np.abs(row) <= 1.001 * bound * limit + slack).all() for row, limit in zip(total, bound, strict=True)
+    )
+
+
+def _check_without_record(path: Path, covariance: Covariance, n_samples: int, anatomy: Anatomy, layer: int, tok) -> None:
+    longest = min(anatomy.max_positions, 2**20)
+    if covariance.count > n_samples * longest:
+        raise EditError(
+            f"statistics {path} claim {covariance.count} tokens from {n_samples} texts of at most {longest}: "
+            "delete the file to have it made again"
+        )
+    if tok is None:
         log.warning("statistics %s carry no provenance record: their model and corpus are taken on trust", path)
-    return Covariance(torch.from_numpy(total).double() / count, count, provenance)
+        return
+    found, least = agreement(covariance.moment, anatomy, tok, layer), least_agreement(len(covariance.moment))
+    if found < least:
+        raise EditError(
+            f"statistics {path} are not of layer {layer} of the loaded model: their correlations agree with its own by {found:.2f}, "
+            f"at least {least:.2f} is expected; set another stats_dir, or delete the file"
+        )
+    log.warning("statistics %s carry no provenance record: they agree with the model (%.2f), their corpus is taken on trust", path, found)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from easyedit_rep.integrations.bases import BASES
 from easyedit_rep.integrations.contract import HPARAMS_CLASSES
 
 SOURCES = {
     "__init__.py": "import random\nrandom.seed(42)\nfrom .editors import *\nfrom .util import *\n",
     "util/__init__.py": "from .alg_dict import *\n",
     "util/alg_dict.py": (
-        "from ..hparams import *\ndef apply(model, tok, requests, hparams, copy, return_orig_weights): ...\nALG_DICT = {'ROME': apply}\n"
+        "from ..hparams import *\ndef apply(model, tok, requests, hparams, copy, return_orig_weights): ...\nALG_DICT = dict.fromkeys("
+        + repr(tuple(HPARAMS_CLASSES))
+        + ", apply)\n"
     ),
     "editors/__init__.py": "from .editor import *\n",
     "editors/utils.py": "CALLABLE_RESTORE_ALGS = {'KN'}\ndef restore_after_edit(editor, edited_model, weights_copy): ...\n",
@@ -26,9 +29,6 @@ SOURCES = {
         "class BaseEditor: ...\n"
     ),
     "models/__init__.py": "",
-    "models/rome/__init__.py": "",
-    "models/rome/rome_main.py": "CONTEXT_TEMPLATES_CACHE = None\n",
-    "models/rome/compute_u.py": "inv_mom2_cache = {}\n",
     "hparams.py": "import yaml\n"
     + "".join(
         f"class {name}:\n    def __init__(self, **values): vars(self).update(values)\n    @classmethod\n"
@@ -39,6 +39,13 @@ SOURCES = {
         for method, name in HPARAMS_CLASSES.items()
     ),
 }
+
+for base in BASES.values():  # every cache of every method, as far as it is there before a first run
+    for path in set(base.state) - set(base.late):
+        *folders, module, attribute = path.split(".")
+        SOURCES["/".join(["models", *folders, "__init__.py"])] = ""
+        file = "/".join(["models", *folders, f"{module}.py"])
+        SOURCES[file] = SOURCES.get(file, "") + f"{attribute} = None\n"
 
 
 def _forget() -> dict:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -85,6 +86,10 @@ DAMAGE = {
     "NaN": (with_nan, "not a second moment"),
     "not symmetric": (rewrite(**{"mom2.mom2": np.triu(np.ones((48, 48)))}), "not a second moment"),
     "negative": (rewrite(**{"mom2.mom2": -np.eye(48)}), "not a second moment"),
+    "beyond Cauchy-Schwarz": (rewrite(**{"mom2.mom2": np.eye(48) + 0.5 * (np.eye(48, k=5) + np.eye(48, k=-5)) * 3}), "not a second moment"),
+    "of other samples": (rewrite(**{"sample_size": np.array(99)}), "are of 99 samples, not the 100 of their name"),
+    "no samples": (rewrite(**{"sample_size": None}), "sample_size"),
+    "other tokens than recorded": (rewrite(**{"mom2.count": np.array(299)}), "are of 299 tokens, their record says 300"),
     "another shape": (rewrite(**{"mom2.mom2": np.eye(64)}), "are (64, 64), layer 1 has keys of length 48"),
     "broken record": (lambda path: path.with_suffix(".json").write_text("{"), "record"),
     "record of another kind": (lambda path: path.with_suffix(".json").write_text("[1]"), "record"),
@@ -118,6 +123,28 @@ def test_file_without_record_is_taken_on_trust(anatomy, saved, caplog):
     assert "no provenance record" in caplog.text
     assert back.provenance == {}
     torch.testing.assert_close(back.moment, covariance.moment, rtol=1e-5, atol=1e-6)
+
+
+def test_more_tokens_than_its_texts_can_hold_are_refused(anatomy, saved):
+    path, _ = saved
+    path.with_suffix(".json").unlink()
+    rewrite(**{"mom2.count": np.array(100 * 512 + 1)})(path)
+    with pytest.raises(EditError, match="claim 51201 tokens from 100 texts of at most 512"):
+        load_statistics(path, anatomy, 1)
+
+
+def test_a_kill_never_pairs_old_data_with_a_new_record(anatomy, saved, monkeypatch):
+    path, covariance = saved
+    instants = []
+
+    def watch(self, target):
+        instants.append((path.exists(), path.with_suffix(".json").exists()))
+        return os.replace(self, target)
+
+    monkeypatch.setattr("pathlib.Path.replace", watch)
+    save_statistics(path, covariance, "float32", 100)
+    assert instants == [(False, True), (False, True)], "the old data are gone before the new record is there"
+    assert load_statistics(path, anatomy, 1).count == covariance.count
 
 
 def test_a_place_that_cannot_be_written_is_named(saved, tmp_path):
