@@ -41,6 +41,7 @@ def _assigned(*places: tuple[object, str, object]) -> Iterator[None]:
 
 
 def _options_class(base: str) -> type:
+    get_base(base)
     return part(ALGORITHMS, HPARAMS_CLASSES[base], type, f"rep.base: {base} cannot be run")
 
 
