@@ -66,6 +66,7 @@ class RepOptions:
         statistics_tokens: tokens C is made from; default 10 × D.
         text_tokens: tokens of ordinary text among the gate's negatives.
         seed: of contexts, queries and training.
+        value_cache: folder where optimised values are kept for later runs (native engine).
         pathways: false leaves the base method's edits as they are.
     """
 
@@ -75,6 +76,7 @@ class RepOptions:
     statistics_tokens: int | None = None
     text_tokens: int = 2048
     seed: int = 0
+    value_cache: str | None = None
     pathways: bool = True
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)

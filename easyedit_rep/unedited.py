@@ -55,7 +55,8 @@ class Unedited:
         with pathways_disabled(self.anatomy.model), self.ledger.unedited():
             covariances = self._covariances()
             contexts = generate_contexts(self.anatomy, self.tok, lengths, h.rep.seed)
-        return Memory(self.anatomy, self.tok, contexts, covariances)
+        cache = Path(h.rep.value_cache) if h.rep.value_cache else None
+        return Memory(self.anatomy, self.tok, contexts, covariances, cache)
 
     def _covariances(self) -> dict[int, Covariance]:
         h = self.hparams

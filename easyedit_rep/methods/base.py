@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from ..memory.covariance import Covariance
 from ..memory.delta import Delta
 from ..memory.keys import read_keys
 from ..memory.tokens import Prompt, locate
+from ..memory.value_cache import cached_values
+from ..memory.values import Value, ValueConfig, ValueTask
+from ..request import EditRequest
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,19 @@ class Memory:
     Attributes:
         contexts: what is put before prompts; the first is "".
         covariances: C per layer.
+        value_cache: folder of values already optimised; None for none.
     """
 
     anatomy: Anatomy
     tok: object
     contexts: Sequence[str]
     covariances: Mapping[int, Covariance]
+    value_cache: Path | None = None
+
+    def values(self, requests: Sequence[EditRequest], layer: int, hparams, block: str = "mlp") -> list[Value]:
+        """v* (`block` "mlp") or z* ("layer") of each request at `layer`, on the model as it stands."""
+        tasks = [ValueTask(request.located, request.target_new, self.contexts) for request in requests]
+        return cached_values(self.value_cache, self.anatomy, self.tok, layer, tasks, ValueConfig.from_hparams(hparams), block)
 
     def context_keys(self, prompts: Sequence[Prompt], layers: Sequence[int]) -> dict[int, Tensor]:
         """{layer: (prompts, contexts, D) float32} keys at the subject's last token; context 0 is the bare prompt."""

@@ -11,7 +11,6 @@ from ..errors import EditError
 from ..memory.delta import scratch_weights
 from ..memory.keys import read_outputs
 from ..memory.tokens import locate
-from ..memory.values import ValueConfig, ValueTask, optimise_values
 from ..request import EditRequest
 from .base import BaseEdit, Memory, Method
 from .memit import MEMITOptions, average
@@ -71,13 +70,12 @@ def d4s(memory: Memory, hparams, requests: Requests[EditRequest], sequence: "Seq
     anatomy, layers, options = memory.anatomy, sorted(hparams.layers), hparams.method.d4s
     original, top = options.measure_on == "original", max(hparams.layers)
     prompts = [request.located for request in requests]
-    tasks = [ValueTask(p, r.target_new, memory.contexts) for p, r in zip(prompts, requests, strict=True)]
     bare = [locate(memory.tok, prompt) for prompt in prompts]
     deltas, keys, pairs = {}, {}, {}
     with ExitStack() as stack:
         if original:
             stack.enter_context(sequence.ledger.unedited())
-        values = optimise_values(anatomy, memory.tok, top, tasks, ValueConfig.from_hparams(hparams), block="layer")
+        values = memory.values(requests, top, hparams, block="layer")
         residual = torch.stack([value.change for value in values])
         wanted = torch.stack([value.initial for value in values]) + residual
         running = stack.enter_context(scratch_weights(anatomy, layers[:-1]))

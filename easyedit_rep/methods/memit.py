@@ -11,7 +11,6 @@ from ..memory.covariance import Covariance
 from ..memory.delta import Delta, scratch_weights
 from ..memory.keys import read_outputs
 from ..memory.tokens import locate
-from ..memory.values import ValueConfig, ValueTask, optimise_values
 from ..request import EditRequest
 from .base import BaseEdit, Memory, Method
 
@@ -50,8 +49,7 @@ def spread(memory: Memory, hparams, requests: Sequence[EditRequest], adjoint: Ca
     """
     anatomy, layers = memory.anatomy, sorted(hparams.layers)
     top, prompts = layers[-1], [request.located for request in requests]
-    tasks = [ValueTask(p, r.target_new, memory.contexts) for p, r in zip(prompts, requests, strict=True)]
-    values = optimise_values(anatomy, memory.tok, top, tasks, ValueConfig.from_hparams(hparams), block="layer")
+    values = memory.values(requests, top, hparams, block="layer")
     wanted = torch.stack([value.initial + value.change for value in values])
     residual = torch.stack([value.change for value in values])
     bare = [locate(memory.tok, prompt) for prompt in prompts]

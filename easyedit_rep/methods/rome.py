@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..errors import EditError
 from ..memory.delta import Delta, scratch_weights
-from ..memory.values import ValueConfig, ValueTask, optimise_values
 from ..request import EditRequest
 from .base import BaseEdit, Memory, Method
 
@@ -47,8 +46,7 @@ def rank_one(
             under, at, offset = choose(rows, weight.T if transposed else weight)
             u = memory.covariances[layer].solve(under) if hparams.mom2_adjustment else under
             u = u / u.norm()
-            task = ValueTask(prompt, request.target_new, memory.contexts)
-            (value,) = optimise_values(anatomy, memory.tok, layer, [task], ValueConfig.from_hparams(hparams))
+            (value,) = memory.values(requests, layer, hparams)
             scale = torch.dot(at, u)
             if scale.abs() < 1e-6 * at.norm():
                 raise EditError(f"the key of {prompt.text!r} is orthogonal to its own update at layer {layer}: check mom2 statistics")
