@@ -19,6 +19,7 @@ class PathwayShape:
     gate_ratio: float = 0.1
     threshold: float = 0.9
     dropout: float = 0.1
+    chain: bool = False
 
     def __post_init__(self):
         if self.rank < 1:

@@ -15,6 +15,7 @@ class RepConfig(PeftConfig):
     gate_ratio: float = field(default=0.1, metadata={"help": "Inner size of the gate as a share of the key's length."})
     threshold: float = field(default=0.9, metadata={"help": "τ: at test the gate is open where its value is above this."})
     dropout: float = field(default=0.1, metadata={"help": "Dropout on the projection's input, in training only."})
+    chain: bool = field(default=False, metadata={"help": "Take the key as the pathways before this one left it, not the raw one."})
 
     def __post_init__(self):
         super().__post_init__()

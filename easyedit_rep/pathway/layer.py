@@ -8,6 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from .bank import gate_logits
 from .config import RepConfig
 
 
@@ -19,15 +20,16 @@ class RepLayer(nn.Module, BaseTunerLayer):
     training    k̂ = k + g(k) · p(k)          (dropout on p's input)
     test        k̂ = k + 1[g(k) > τ] · p(k)
 
-    Several active pathways each see the raw key and their contributions are summed, so their order does not matter. The maths is
-    float32 whatever the model's dtype; where no gate is open the key passes through bit for bit.
+    Several active pathways each see the raw key and their contributions are summed, so their order does not matter; with `chain` in
+    its configuration each sees what the one attached before it gave (REP, appendix D). The maths is float32 whatever the model's
+    dtype; where no gate is open the key passes through bit for bit.
 
     The parameters of the down-projection stay parameters of this module under their own names: `model.get_parameter` and look-ups
     in `named_parameters()` or a state dict find them exactly where they were.
     """
 
     adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out")
-    other_param_names = ("rep_threshold", "rep_dropout")
+    other_param_names = ("rep_threshold", "rep_dropout", "rep_chain")
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: RepConfig):
         super().__init__()
@@ -40,6 +42,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
             setattr(self, name, nn.ModuleDict())
         self.rep_threshold: dict[str, float] = {}
         self.rep_dropout: dict[str, float] = {}
+        self.rep_chain: dict[str, bool] = {}
         self.merged_adapters = []
         self.in_features = base_layer.weight.shape[0 if isinstance(base_layer, Conv1D) else 1]
         self.train(base_layer.training)
@@ -56,6 +59,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         nn.init.zeros_(self.rep_up[adapter_name].weight)
         self.rep_threshold[adapter_name] = config.threshold
         self.rep_dropout[adapter_name] = config.dropout
+        self.rep_chain[adapter_name] = config.chain
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def reset(self, adapter_name: str, generator: torch.Generator) -> None:
@@ -101,12 +105,29 @@ class RepLayer(nn.Module, BaseTunerLayer):
             raw = keys.float()
             if self.training:
                 return (raw + sum(self.soft(raw, name) - raw for name in names)).to(keys.dtype)
-            moved, touched = raw, None
-            for name in names:
-                opened = self.is_open(raw, name)
-                moved = torch.where(opened, moved + self.project(raw, name), moved)
-                touched = opened if touched is None else touched | opened
+            moved, touched = self._chained(raw, names) if any(self.rep_chain[name] for name in names) else self._summed(raw, names)
             return torch.where(touched, moved.to(keys.dtype), keys)
+
+    def _summed(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:
+        """k̂ with every pathway on the raw key, and where any gate is open."""
+        logits = gate_logits(raw, [self.rep_gate_in[n] for n in names], [self.rep_gate_out[n] for n in names])
+        opened = logits.sigmoid() > logits.new_tensor([self.rep_threshold[name] for name in names])
+        moved = raw
+        for i, name in enumerate(names):
+            here = opened[..., i : i + 1]
+            # Few of many gates are open at once; the question costs a GPU a wait, so a single pathway is not asked.
+            if len(names) == 1 or here.any():
+                moved = torch.where(here, moved + self.project(raw, name), moved)
+        return moved, opened.any(-1, keepdim=True)
+
+    def _chained(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:
+        """k̂ with every pathway on what the one before it gave (REP, appendix D), and where any gate is open."""
+        moved, touched = raw, torch.zeros_like(raw[..., :1], dtype=torch.bool)
+        for name in (name for name in self.rep_down if name in names):
+            opened = self.is_open(moved, name)
+            moved = torch.where(opened, moved + self.project(moved, name), moved)
+            touched = touched | opened
+        return moved, touched
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         return self.base_layer(self.adapt(x), *args, **kwargs)

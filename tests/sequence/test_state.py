@@ -152,3 +152,26 @@ def test_a_pair_that_is_not_held_is_refused():
     with pytest.raises(EditError, match="does not hold"):
         state.remove(keys, residuals)
     assert torch.equal(state.change, before)
+
+
+def test_three_layers_of_two_hundred_edits():
+    """The size the issue of drift shows at: D = 512, d = 192, float64."""
+    for layer in range(3):
+        covariance = make_covariance(512)
+        keys, residuals = make_pairs(200, 512, 192, seed=layer)
+        state = fill(LayerState.of(covariance, WEIGHT, 192), keys, residuals)
+        assert apart(state.change, batch(keys, residuals, covariance)) < 1e-10
+
+
+def test_a_hundred_of_five_hundred_leave():
+    covariance = make_covariance(256)
+    keys, residuals = make_pairs(500, 256, 64)
+    covariance = Covariance(1000 * covariance.moment, covariance.count)  # text outweighs the pairs, as λ = 15000 makes it
+    out = torch.randperm(500, generator=torch.Generator().manual_seed(3))[:100]
+    left = torch.ones(500, dtype=torch.bool)
+    left[out] = False
+    for form in FORMS:
+        state = fill(LayerState.of(covariance, WEIGHT, 64, form), keys, residuals)
+        for i in out.tolist():
+            state.remove(keys[i : i + 1], residuals[i : i + 1])
+        assert apart(state.change, batch(keys[left], residuals[left], covariance)) < 1e-10
