@@ -46,7 +46,7 @@ def _of_layers(memory: Memory, what: tuple, make: Callable[[Covariance], Tensor]
 
 def inverses(memory: Memory, _hparams: REPHyperParams) -> dict[tuple[str, str], Tensor]:
     """C⁻¹ of every layer."""
-    return _of_layers(memory, ("inverse",), lambda c: c.solve(torch.eye(*c.moment.shape, dtype=torch.float64)).float())
+    return _of_layers(memory, ("inverse",), lambda c: c.inverse().float())
 
 
 def covariances(memory: Memory, _hparams: REPHyperParams) -> dict[tuple[str, str], Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EditError
-from .files import remove_scratch, replacing
+from ..files import remove_scratch, replacing
 
 
 @dataclass

@@ -11,9 +11,9 @@ import torch
 
 from ..anatomy import Anatomy
 from ..errors import EditError
+from ..files import remove_scratch
 from .checkpoint import Checkpoint
 from .covariance import Sample, accumulate, made_from
-from .files import remove_scratch
 from .statistics import read_record, save_statistics, statistics_path
 from .tokens import token_budget
 

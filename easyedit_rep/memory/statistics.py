@@ -14,8 +14,8 @@ import torch
 
 from ..anatomy import Anatomy
 from ..errors import EditError
+from ..files import replacing
 from .covariance import Covariance
-from .files import replacing
 from .spot_check import agreement, least_agreement
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ A file's name is a hash of everything the value depends on, so a file is either 
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 
 from ..anatomy import Anatomy
 from ..errors import EditError
+from ..files import replacing
 from ..version import __version__
 from .values import Value, ValueConfig, ValueTask, optimise_values
 
@@ -75,13 +75,10 @@ def _read(path: Path) -> Value | None:
 
 
 def _write(path: Path, value: Value) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    tensors = {"initial": value.initial.cpu().contiguous(), "change": value.change.cpu().contiguous()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {"initial": value.initial.cpu().contiguous(), "change": value.change.cpu().contiguous()}
-        save_file(tensors, scratch, metadata={"value": json.dumps(value.numbers())})
-        scratch.replace(path)
+        with replacing(path) as scratch:
+            save_file(tensors, scratch, metadata={"value": json.dumps(value.numbers())})
     except (OSError, SafetensorError) as error:
         raise EditError(f"cannot write the cached value {path} ({error}): free space, or leave out rep.value_cache") from error
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -7,16 +7,17 @@ FOLDER/sequence.json                which of these belong together, and what the
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EditError
+from ..files import remove_scratch, replacing
 from ..ledger import Edit, Pathway
 from ..memory.delta import Delta
 from ..pathway.config import RepConfig
@@ -49,7 +50,9 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
         tensors = {f"{i}.{name}": value for i, layer in sequence.states.items() for name, value in layer.state_dict().items()}
         _write_tensors(folder / state, tensors)
         index = {**_about(sequence), "state": state, "applied": sequence.ledger.applied, "edits": entries}
-        _replace(folder / "sequence.json", json.dumps(index, ensure_ascii=False, indent=1).encode())
+        remove_scratch(folder / "sequence.json")
+        with replacing(folder / "sequence.json") as scratch:
+            scratch.write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
     except OSError as error:
         raise EditError(f"cannot save the sequence to {folder} ({error.strerror or error}): the last save is kept") from error
     keep = {state, *(entry["file"] for entry in entries)}
@@ -118,33 +121,12 @@ def _index(folder: Path) -> dict:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    remove_scratch(path)
     try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, scratch)
-        _synced(scratch)
-        scratch.replace(path)
-    except Exception as error:  # safetensors raises its own type for a full disk
-        raise error if isinstance(error, OSError) else OSError(str(error)) from error
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_bytes(data)
-        _synced(scratch)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _synced(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with replacing(path) as scratch:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, scratch)
+    except SafetensorError as error:  # its own type for a full disk
+        raise OSError(str(error)) from error
 
 
 def _edit_tensors(edit: Edit) -> dict[str, Tensor]:

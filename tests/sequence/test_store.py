@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from easyedit_rep import files
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.request import EditRequest, Question
@@ -84,13 +85,13 @@ def test_a_kill_at_any_write_leaves_the_last_save(make_editor, tmp_path, monkeyp
             raise KeyboardInterrupt
         real(descriptor)
 
-    monkeypatch.setattr(store.os, "fsync", killed)
+    monkeypatch.setattr(files.os, "fsync", killed)
     try:
         save_sequence(editor.sequence, tmp_path)
         want = logits(editor)
     except KeyboardInterrupt:
         want = saved
-    monkeypatch.setattr(store.os, "fsync", real)
+    monkeypatch.setattr(files.os, "fsync", real)
     again = make_editor()
     load_sequence(again.sequence, tmp_path)
     assert torch.equal(logits(again), want)
