@@ -164,7 +164,10 @@ class Anatomy:
             if ".rep_" in name or (name.startswith(above + outside) and parameter is not embeddings):
                 continue
             flat = parameter.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu()
+            # Spread over rows and columns: a plain stride would stay in one column of most matrices.
+            n = min(64, flat.numel())
+            step = torch.arange(n, device=flat.device)
+            sample = flat[(step * (flat.numel() // max(1, n)) + step * 7919) % max(1, flat.numel())].float().cpu()
             digest.update(f"{name}{tuple(parameter.shape)}".encode())
             digest.update(sample.numpy().tobytes())
         return digest.hexdigest()

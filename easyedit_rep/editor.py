@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
 
 from torch import nn
 from tqdm.auto import tqdm
@@ -45,6 +44,11 @@ class RobustEditor:
         for layer in hparams.layers:
             self.anatomy.check_layer(layer)
         self.anatomy.check_layer(hparams.v_loss_layer, "v_loss_layer")
+        last = self.anatomy.n_layers - 1
+        if hparams.rep.engine == "native" and hparams.v_loss_layer != last:
+            raise EditError(
+                f"v_loss_layer: {hparams.v_loss_layer} is not the last layer, where the native engine reads the loss: set it to {last}"
+            )
         self.batchable  # noqa: B018 (a base that no engine knows is refused now)
         self.ledger = Ledger.of(model, self.anatomy)
         self.unedited = Unedited(hparams, self.anatomy, self.tok, self.ledger)
@@ -114,10 +118,10 @@ class RobustEditor:
         method = get_method(self.hparams.rep.base)
         return method.solve(memory, self.hparams, requests, *([self.sequence] if method.sequential else []))
 
-    @cached_property
+    @property
     def sequence(self) -> EditSequence:
         """The edits of a sequential method (D4S) that the model carries."""
-        return EditSequence(self.ledger, self.memory.covariances, self.hparams.layers, self.hparams.method)
+        return EditSequence.of(self.ledger, self.memory.covariances, self.hparams.layers, self.hparams.method)
 
     def install(self, edit: Edit) -> Edit:
         """Write an edit made by `base_edit` or `robustify` into the model."""
@@ -221,12 +225,13 @@ class RobustEditor:
         kept: list[Edit] = []
         for request, query, row in zip(tqdm(requests, desc="editing", disable=not verbose), queries, metrics, strict=True):
             edit = self.apply(request, queries=[query])
-            row["time"] = sum(edit.seconds.values())
-            row["post"] = evaluate(self.anatomy, self.tok, request, query)
-            finish_locality(row["pre"], row["post"])
-            if sequential_edit or len(requests) == 1:
-                kept.append(edit)
-            else:
-                edit.undo()
+            kept.append(edit)
+            try:
+                row["time"] = sum(edit.seconds.values())
+                row["post"] = evaluate(self.anatomy, self.tok, request, query)
+                finish_locality(row["pre"], row["post"])
+            finally:
+                if not sequential_edit and len(requests) > 1:
+                    kept.pop().undo()
         log.info("the returned model carries %d of %d edits", len(kept), len(requests))
         return metrics, self.model, kept

@@ -75,6 +75,7 @@ class Ledger:
         """`applied` counts the edits ever applied; their names come from it."""
         self.anatomy = anatomy
         self.edits: list[Edit] = []
+        self.sequence: Sequence | None = None
         self._original: dict[int, Tensor] = {}
         self._version: dict[int, int] = {}
         self.applied = 0
@@ -92,8 +93,11 @@ class Ledger:
         """For copies of the model: a copied tensor counts its writes from zero, so what we know of the count does not hold for it."""
         return {**self.__dict__, "_version": {}}
 
-    def _check_untouched(self, layers) -> None:
-        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change."""
+    def check_untouched(self, layers) -> None:
+        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change.
+
+        Writes through `.data` are not seen: PyTorch does not count them.
+        """
         for layer in layers:
             # PyTorch counts in-place writes to a tensor; autograd uses the count for the same purpose.
             if layer in self._version and self.anatomy.weight(layer)._version != self._version[layer]:
@@ -106,30 +110,44 @@ class Ledger:
         """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it."""
         if edit.active:
             raise EditError(f"edit {edit.name} is already applied")
-        self._check_untouched(edit.deltas)
+        self.check_untouched(edit.deltas)
         self.attach(edit, name)  # first, because it is the step that can be refused
-        for layer in edit.deltas:
-            if layer not in self._original:
-                self._original[layer] = self.anatomy.weight(layer).detach().clone()
-        self.edits.append(edit)
-        edit.ledger = self
-        self._write(edit.deltas, appended=edit)
+        try:
+            for layer in edit.deltas:
+                if layer not in self._original:
+                    self._original[layer] = self.anatomy.weight(layer).detach().clone()
+            self.edits.append(edit)
+            edit.ledger = self
+            self._write(edit.deltas, appended=edit)
+        except BaseException:  # out of memory, or interrupted: the model is given back as it was
+            self.detach(edit)
+            edit.ledger = None
+            if edit in self.edits:
+                self.edits.remove(edit)
+            self._write([layer for layer in edit.deltas if layer in self._original])
+            self._forget(edit.deltas)
+            raise
         return edit
 
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it."""
-        self._check_untouched(edit.deltas)
+        self.check_untouched(edit.deltas)
         self.detach(edit)
         self.edits.remove(edit)
         edit.ledger = None
         self._write(edit.deltas)
-        for layer in edit.deltas:
+        self._forget(edit.deltas)
+
+    def _forget(self, layers) -> None:
+        """Let go of W₀ where no edit is left."""
+        for layer in layers:
             if not any(layer in other.deltas for other in self.edits):
-                del self._original[layer], self._version[layer]
+                self._original.pop(layer, None)
+                self._version.pop(layer, None)
 
     def rewrite(self, edit: Edit) -> None:
         """Write the weights again after the deltas of `edit`, already applied, have become others (of the same layers)."""
-        self._check_untouched(edit.deltas)
+        self.check_untouched(edit.deltas)
         self._write(edit.deltas)
 
     def original(self, layer: int) -> Tensor:
@@ -173,7 +191,7 @@ class Ledger:
     def undo_all(self) -> None:
         """Give back the original model."""
         for edit in reversed(list(self.edits)):
-            edit.undo()
+            edit.undo()  # that of a sequence takes all its edits out
 
     def _write(self, layers, appended: Edit | None = None) -> None:
         for layer in layers:

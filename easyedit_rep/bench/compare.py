@@ -85,10 +85,11 @@ def summarise(records: Sequence[dict]) -> list[dict]:
     """One row a method: `COLUMNS` in percent, micro-averaged over queries (None: nothing was asked), `n` and `seconds_per_edit`."""
     rows = []
     for method in dict.fromkeys(r["method"] for r in records):
-        mine = [r for r in records if r["method"] == method]
+        mine = [r for r in records if r["method"] == method and "error" not in r]
         row = {
             "method": method,
             "n": len(mine),
+            "refused": sum(r["method"] == method for r in records) - len(mine),
             "success": _percent(v for r in mine for v in r["post"]["robustness"]["success"]),
             "locality": _percent(v for r in mine for key, values in r["post"]["locality"].items() if key.endswith("_acc") for v in values),
             "paraphrase": _percent(v for r in mine for v in r["post"]["robustness"]["paraphrase"]),
@@ -96,6 +97,6 @@ def summarise(records: Sequence[dict]) -> list[dict]:
         for kind in KINDS:
             for domain, short in DOMAINS:
                 row[f"{kind}_{short}"] = _percent(v for r in mine for v in r["post"]["robustness"][kind][domain]["exact"])
-        row["seconds_per_edit"] = round(sum(sum(r["seconds"].values()) for r in mine) / len(mine), 4)
+        row["seconds_per_edit"] = round(sum(sum(r["seconds"].values()) for r in mine) / len(mine), 4) if mine else None
         rows.append(row)
     return rows

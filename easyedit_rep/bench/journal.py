@@ -80,7 +80,7 @@ def read_journal(path: Path) -> tuple[dict, list[dict]]:
     """(provenance, records) of a finished or unfinished run; a line cut short is left out."""
     try:
         data = path.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in data[: data.rfind("\n") + 1].splitlines()]
+        lines = [json.loads(line) for line in data[: data.rfind("\n") + 1].split("\n") if line]
         return lines[0]["provenance"], lines[1:]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise EditError(f"{path} is not a file of this benchmark: {error}") from None

@@ -1,5 +1,6 @@
 """A grid of runs, YAMLs × data files × seeds, each to its own journal: kill it at any moment, start it again, and it goes on."""
 
+import gc
 import hashlib
 import platform
 import random
@@ -104,10 +105,18 @@ def execute(run: Run, out: Path, editor: RobustEditor, progress: bool = True) ->
     with tqdm(total=len(chosen), desc=run.name, unit="fact", disable=not progress) as bar:
         for index, request in chosen:
             if not all((index, method) in done for method in methods(editor)):
-                records = compare_one(editor, index, request)
+                records = attempt(editor, index, request)
                 journal.add([r for r in records if (index, r["method"]) not in done])
             bar.update()
     return path
+
+
+def attempt(editor: RobustEditor, index: int, request: EditRequest) -> list[dict]:
+    """`compare_one`; a fact that is refused gives records that say why, so that one fact does not stop a grid."""
+    try:
+        return compare_one(editor, index, request)
+    except EditError as error:
+        return [{"index": index, "method": method, "prompt": request.text, "error": str(error)} for method in methods(editor)]
 
 
 def methods(editor: RobustEditor) -> tuple[str, str]:
@@ -118,12 +127,13 @@ def methods(editor: RobustEditor) -> tuple[str, str]:
 
 def execute_all(runs: Sequence[Run], out: Path, progress: bool = True) -> Iterator[Path]:
     """`execute` each run in turn; a model is loaded once for neighbours that share it."""
-    loaded, model, tok = None, None, None
+    editor = loaded = model = tok = None
     for run in runs:
         h = load_hparams(str(run.hparams))
         wanted = (h.model_name, h.device, h.fp16, h.model_parallel)
         if wanted != loaded:
-            model = tok = None
+            editor = model = tok = None
+            gc.collect()  # a model and its ledger hold each other; two models would not fit
         editor = prepare(run, model, tok)
         loaded, model, tok = wanted, editor.model, editor.tok
         yield execute(run, out, editor, progress)

@@ -84,7 +84,6 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = checkpoints(runs)
     figure, (growth, efficacy, perplexity) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     styles = [("#1f5a94", "-", "o"), ("#c1572b", "--", "s"), ("#555555", ":", "^"), ("#2f7d4f", "-.", "D"), ("#8a5aa8", (0, (5, 1)), "v")]
     for (provenance, records), (colour, line, mark) in zip(runs, styles * len(runs), strict=False):
@@ -93,7 +92,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         for layer in edits[0]["norms"] if edits else ():
             values = [r["norms"][layer]["weight"] / r["norms"][layer]["original"] for r in edits]
             growth.plot(range(1, len(values) + 1), values, color=colour, linestyle=line, linewidth=1, alpha=0.8)
-        mine = rows[rows["method"] == name]
+        mine = checkpoints([(provenance, records)])
         efficacy.plot(mine["edits"], mine["efficacy"], color=colour, linestyle=line, marker=mark, markersize=4, label=name)
         if mine["perplexity"].notna().any():
             perplexity.plot(mine["edits"], mine["perplexity"], color=colour, linestyle=line, marker=mark, markersize=4)

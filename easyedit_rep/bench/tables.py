@@ -16,12 +16,14 @@ FORMATS = ("terminal", "markdown", "latex", "csv")
 
 
 def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
-    """One row for each journal and method: model, data, base, method, seed, n, and `COLUMNS` in percent, micro-averaged over queries."""
+    """One row for each journal and method: run (YAML and data), model, data, base, method, seed, n, and `COLUMNS` in percent,
+    micro-averaged over queries."""
     rows = []
     for path in paths:
         provenance, records = read_journal(path)
         hparams = provenance["hparams"]
         about = {
+            "run": path.stem.rsplit("-seed", 1)[0],
             "model": Path(str(hparams["model_name"])).name,
             "data": provenance["data"]["file"],
             "base": hparams["rep"]["base"],
@@ -34,12 +36,12 @@ def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
 
 
 def over_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Mean and sample standard deviation over seeds of `per_seed`'s rows, indexed by (model, data, base, method).
+    """Mean and sample standard deviation over seeds of `per_seed`'s rows, indexed by (run, model, data, base, method).
 
     Columns are pairs (name, "mean" | "std"); (n, "mean") is the number of facts, (seed, "count") the number of seeds.
     """
     wanted = {"n": ["mean"], "seed": ["count"], **{name: ["mean", "std"] for name in (*COLUMNS, "seconds_per_edit")}}
-    return rows.groupby(["model", "data", "base", "method"], sort=False).agg(wanted)
+    return rows.groupby(["run", "model", "data", "base", "method"], sort=False).agg(wanted)
 
 
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -47,12 +49,14 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     several = (rows[("seed", "count")] > 1).any()
     names = (*COLUMNS, "seconds_per_edit")
     out = []
-    for (model, data, base), pair in rows.groupby(level=["model", "data", "base"], sort=False):
+    plain = rows.index.droplevel("run")
+    for (run, model, data, base), pair in rows.groupby(level=["run", "model", "data", "base"], sort=False):
         about = {"model": model, "data": data}
         for (*_, method), row in pair.iterrows():
             line = {
                 **about,
-                "method": method,
+                # Two YAMLs of one method are told apart by their runs' names.
+                "method": method if list(plain).count((model, data, base, method)) == 1 else f"{method} ({run})",
                 "facts": f"{row['n', 'mean']:.0f} × {row['seed', 'count']:.0f}" if several else f"{row['n', 'mean']:.0f}",
             }
             out.append({**line, **{name: _cell(row[name, "mean"], row[name, "std"] if several else None) for name in names}})

@@ -25,7 +25,7 @@ def bench(
     """
     from ..bench.runs import execute_all, grid
 
-    runs = grid(hparams, data, parse_seeds(seeds), n, not every)
+    runs = grid(hparams, data, parse_numbers("--seeds", seeds), n, not every)
     paths = list(execute_all(runs, out))
     _show(paths, "terminal")
 
@@ -47,12 +47,12 @@ def table(
     _show(paths, style)
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_numbers(option: str, text: str) -> list[int]:
     """[0, 1, 2] from "0,1,2"."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise EditError(f"--seeds {text!r} is not a comma-separated list of whole numbers") from None
+        raise EditError(f"{option} {text!r} is not a comma-separated list of whole numbers") from None
 
 
 def _show(paths: list[Path], style: str) -> None:

@@ -32,6 +32,7 @@ def run(
     from ..bench.runs import Run, choose, prepare, provenance
     from ..datasets.corpus import load_corpus
     from ..sequence.run import Watch, edit_sequence
+    from .bench import parse_numbers
 
     wanted = Run(hparams, data, seed, n, not every)
     editor = prepare(wanted)
@@ -39,7 +40,7 @@ def run(
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     requests = [request for _, request in choose(wanted, editor)]
     texts = load_corpus(str(held_out)).texts[:200] if held_out else []
-    watch = Watch([int(part) for part in checkpoints.split(",") if part], robustness, texts, save_every)
+    watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every)
     about = {**provenance(wanted, editor), "held_out": str(held_out), "watch": {"robustness": robustness, "checkpoints": watch.checkpoints}}
     edit_sequence(editor, requests, out, watch, about, batch)
     show([out], out)

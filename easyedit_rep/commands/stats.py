@@ -36,14 +36,14 @@ class Loaded(NamedTuple):
 def _load(hparams_file: Path | None, model: str | None, device: str | None) -> Loaded:
     from ..anatomy import Anatomy
     from ..editor import RobustEditor
-    from ..hparams import REPHyperParams
+    from ..hparams import load_hparams
     from ..loading import check_weights, load_model
     from ..memory.tokens import with_offsets
 
     if (hparams_file is None) == (model is None):
         raise EditError("name one model: --hparams YAML or --model FOLDER")
     if hparams_file is not None:
-        hparams = REPHyperParams.from_hparams(str(hparams_file))
+        hparams = load_hparams(str(hparams_file))
         hparams.device = hparams.device if device is None else device
         editor = RobustEditor.from_hparams(hparams)
         loaded = Loaded(editor.anatomy, editor.tok, hparams)

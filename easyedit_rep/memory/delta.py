@@ -35,13 +35,13 @@ class Delta:
 
     def dense(self) -> Tensor:
         """The change as a (d, D) float32 matrix."""
-        return self.left.float() if self.right is None else self.left.float() @ self.right.float()
+        return self.left.float() if self.right is None else self.left.float() @ self.right.to(self.left.device).float()
 
     def norm(self) -> float:
         """Frobenius norm, from the factors."""
         if self.right is None:
             return self.left.norm().item()
-        return ((self.left.T @ self.left) * (self.right @ self.right.T)).sum().clamp(min=0).sqrt().item()
+        return ((self.left.T @ self.left) * (self.right @ self.right.T).to(self.left.device)).sum().clamp(min=0).sqrt().item()
 
 
 @contextmanager

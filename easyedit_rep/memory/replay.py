@@ -32,7 +32,7 @@ class _PrefixCache(Cache):
         return next(iter(self.pairs.values()))[0].shape[-2]
 
     def rows(self, keep: Tensor) -> "_PrefixCache":
-        return _PrefixCache({i: (k[keep], v[keep]) for i, (k, v) in self.pairs.items()})
+        return _PrefixCache({i: (k[keep.to(k.device)], v[keep.to(v.device)]) for i, (k, v) in self.pairs.items()})
 
 
 def _select(value, keep: Tensor, n_rows: int):
@@ -46,6 +46,11 @@ def _select(value, keep: Tensor, n_rows: int):
     if isinstance(value, dict):
         return {name: _select(item, keep, n_rows) for name, item in value.items()}
     return value
+
+
+def _at(tensor: Tensor, wanted: tuple[Tensor, Tensor]) -> Tensor:
+    """`tensor` (n, T, …) at the `wanted` (rows, columns), which may live on another device."""
+    return tensor[tuple(index.to(tensor.device) for index in wanted)]
 
 
 @contextmanager
@@ -68,10 +73,11 @@ def _only_at(block: nn.Module, wanted: tuple[Tensor, Tensor]) -> Iterator[None]:
 
     def gather(_module, args):
         shape.append(args[0].shape)
-        return (args[0][wanted], *args[1:])
+        return (_at(args[0], wanted), *args[1:])
 
     def scatter(_module, _args, out):
-        return out.new_zeros(*shape.pop()[:2], out.shape[-1]).index_put(wanted, out)
+        where = tuple(index.to(out.device) for index in wanted)
+        return out.new_zeros(*shape.pop()[:2], out.shape[-1]).index_put(where, out)
 
     handles = block.register_forward_pre_hook(gather), block.register_forward_hook(scatter)
     try:
@@ -110,9 +116,9 @@ class Suffix:
             hidden = self.hidden.clone()
             hidden[:, 0] += change.to(hidden)
             if not self.calls:
-                return hidden[wanted]
+                return _at(hidden, wanted)
             with _only_at(anatomy.mlp(anatomy.n_layers - 1), wanted):
-                return self._replay(anatomy, hidden)[wanted]
+                return _at(self._replay(anatomy, hidden), wanted)
 
         def insert(_module, _args, out):
             value = (out[0] if isinstance(out, tuple) else out).clone()
@@ -121,7 +127,7 @@ class Suffix:
 
         handle = anatomy.mlp(self.first).register_forward_hook(insert)
         try:
-            return self._replay(anatomy, self.hidden)[wanted]
+            return _at(self._replay(anatomy, self.hidden), wanted)
         finally:
             handle.remove()
 

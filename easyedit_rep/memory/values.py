@@ -162,7 +162,7 @@ def optimise_values(anatomy: Anatomy, tok, layer: int, tasks: Sequence[ValueTask
     """
     requests = [_rows_of(tok, task) for task in tasks]
     result: list[Value] = [None] * len(tasks)
-    with frozen(anatomy.model):
+    with frozen(anatomy.model), torch.enable_grad():
         for group in map(sorted, batches([len(rows) * max(row.width for row in rows) for rows in requests], REPLAYED_TOKENS)):
             found = _optimise(anatomy, [tasks[i] for i in group], _Batch(anatomy, [requests[i] for i in group], layer, block), config)
             for i, value in zip(group, found, strict=True):

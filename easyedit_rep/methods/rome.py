@@ -50,7 +50,8 @@ def rank_one(
             scale = torch.dot(at, u)
             if scale.abs() < 1e-6 * at.norm():
                 raise EditError(f"the key of {prompt.text!r} is orthogonal to its own update at layer {layer}: check mom2 statistics")
-            deltas[layer] = Delta(((value.change + offset) / scale)[:, None], u[None], transposed)
+            offset = offset.to(value.change) if isinstance(offset, Tensor) else offset
+            deltas[layer] = Delta(((value.change + offset) / scale.to(value.change))[:, None], u[None], transposed)
             keys[layer], info[layer] = under[None], [value.numbers()]
             if layer in running:
                 deltas[layer].add_to(running[layer])

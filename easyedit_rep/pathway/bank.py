@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HIDDEN = 2**24
+"""Numbers the hidden layers of all gates may hold at once (64 MB)."""
+
 
 def gate_logits(keys: Tensor, first: Sequence[nn.Linear], second: Sequence[nn.Linear]) -> Tensor:
     """(..., n): each gate before its sigmoid, for float32 keys (..., D).
@@ -17,10 +20,13 @@ def gate_logits(keys: Tensor, first: Sequence[nn.Linear], second: Sequence[nn.Li
     inner = first[0].out_features
     if len(first) == 1 or any(layer.out_features != inner for layer in first) or keys.requires_grad:
         return torch.cat([_one(keys, a, b) for a, b in zip(first, second, strict=True)], dim=-1)
-    hidden = F.gelu(F.linear(keys, _stacked(first).float(), torch.cat([layer.bias for layer in first]).float()))
-    weights = torch.stack([layer.weight[0] for layer in second]).float()
-    out = (hidden.unflatten(-1, weights.shape) * weights).sum(-1)
-    return out + torch.cat([layer.bias for layer in second]).float()
+    matrix, bias = _stacked(first).float(), torch.cat([layer.bias for layer in first]).float()
+    weights, last = torch.stack([layer.weight[0] for layer in second]).float(), torch.cat([layer.bias for layer in second]).float()
+    flat = keys.reshape(-1, keys.shape[-1])
+    # The hidden layers of many gates are large: as many tokens at a time as keep them small.
+    rows = max(1, HIDDEN // len(matrix))
+    parts = [(F.gelu(F.linear(part, matrix, bias)).unflatten(-1, weights.shape) * weights).sum(-1) + last for part in flat.split(rows)]
+    return torch.cat(parts).view(*keys.shape[:-1], len(first)) if parts else keys.new_empty(*keys.shape[:-1], len(first))
 
 
 def _one(keys: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
@@ -36,7 +42,8 @@ def _stacked(layers: Sequence[nn.Linear]) -> Tensor:
     together = all(w.data_ptr() == start.data_ptr() + i * size and w.is_contiguous() for i, w in enumerate(weights))
     storage = start.untyped_storage()
     if not (together and storage.nbytes() - start.storage_offset() * start.element_size() >= len(weights) * size):
-        with torch.no_grad():
+        # Also when the model runs in inference mode the parameters stay such as autograd can use.
+        with torch.inference_mode(False), torch.no_grad():
             matrix = torch.cat([w.detach() for w in weights])
             for w, view in zip(weights, matrix.split(weights[0].shape[0]), strict=True):
                 w.data = view

@@ -113,11 +113,11 @@ class RepLayer(nn.Module, BaseTunerLayer):
         logits = gate_logits(raw, [self.rep_gate_in[n] for n in names], [self.rep_gate_out[n] for n in names])
         opened = logits.sigmoid() > logits.new_tensor([self.rep_threshold[name] for name in names])
         moved = raw
+        # Few of many gates are open at once. The question costs a GPU a wait, so it is asked once, and not for a single pathway.
+        acting = [True] if len(names) == 1 else opened.flatten(0, -2).any(0).tolist()
         for i, name in enumerate(names):
-            here = opened[..., i : i + 1]
-            # Few of many gates are open at once; the question costs a GPU a wait, so a single pathway is not asked.
-            if len(names) == 1 or here.any():
-                moved = torch.where(here, moved + self.project(raw, name), moved)
+            if acting[i]:
+                moved = torch.where(opened[..., i : i + 1], moved + self.project(raw, name), moved)
         return moved, opened.any(-1, keepdim=True)
 
     def _chained(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:

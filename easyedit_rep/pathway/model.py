@@ -89,18 +89,23 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
         tensors: {module name: {"rep_down.weight": …}} as `detached_state` gives them.
     """
     flags = {id(p): p.requires_grad for p in model.parameters()}
-    with warnings.catch_warnings(), global_randomness_kept(model):
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        inject_adapter_in_model(config, model, adapter_name=name)
-    present = layers_of(model)
     try:
+        with warnings.catch_warnings(), global_randomness_kept(model):
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            inject_adapter_in_model(config, model, adapter_name=name)
+        present = layers_of(model)
         for module_name, state in tensors.items():
             load_state(present[module_name], name, state)
     except (KeyError, AttributeError, RuntimeError) as error:
         detach(model, name)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         raise EditError(f"pathway {name} does not fit {type(model).__name__}: {' '.join(str(error).split())}") from error
+    except BaseException:
+        detach(model, name)
+        raise
     finally:
-        for layer in present.values():
+        for layer in layers_of(model).values():
             layer.set_adapter(sorted(layer.rep_down), inference_mode=True)
         for p in model.parameters():  # PEFT freezes the model it adapts; ours is only visited
             p.requires_grad_(flags.get(id(p), False))
@@ -123,9 +128,9 @@ def detach(model: nn.Module, name: str) -> None:
 
 
 def detached_state(layer: RepLayer, name: str) -> dict[str, Tensor]:
-    """{"rep_down.weight": …}: a copy of one pathway's tensors."""
+    """{"rep_down.weight": …}: a copy of one pathway's tensors, on the CPU: while it is attached the model has its own."""
     return {
-        f"{group}.{key}": value.detach().clone()
+        f"{group}.{key}": value.detach().to("cpu", copy=True)
         for group in layer.adapter_layer_names
         for key, value in getattr(layer, group)[name].named_parameters()
     }

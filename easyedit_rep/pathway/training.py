@@ -32,8 +32,8 @@ class PathwayTraining:
         absolute: Eq. 4's absolute value, which the released code drops (a key on the far side is then left there).
         long_in_training: train on the in-domain long contexts.
         prompt_rephrases: also train on the request's paraphrased prompts, as extra templates.
-        align: pull k̂ towards t (`direction`, Eq. 4), onto the edited key itself so that Ŵk̂ = v* (`key`), or `both`.
-        align_weight: weight of ‖k̂ − k*‖² / ‖k*‖².
+        align: pull k̂ towards t (`direction`, Eq. 4), onto the key of the bare prompt, at which ROME's edit is exact (`key`), or `both`.
+        align_weight: weight of ‖k̂ − k₀‖² / ‖k₀‖².
         gate_negatives: weight of the binary cross-entropy that teaches the gate when to stay shut; 0 is the paper.
         negatives_per_step: how many other tokens' keys each step sees.
         other_subjects: how many prompts about other subjects give negatives, lexically close ones among them.
@@ -89,7 +89,7 @@ class TrainingKeys:
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of each step's batch. Every example is seen once before any is seen again; fewer than a batch are all used each step."""
+    """Indices of each step's batch. No example is seen twice before the order is drawn anew, when too few are left for a batch."""
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
         if len(order) < min(batch_size, n):
@@ -98,6 +98,7 @@ def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator)
         order = order[batch_size:]
 
 
+@torch.enable_grad()
 def train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayTraining, seed: int) -> dict[str, float]:
     """Train the pathway `name` of one layer in place, from a fresh start drawn from `seed`; returns its last losses.
 

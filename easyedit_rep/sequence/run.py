@@ -59,7 +59,7 @@ def edit_sequence(
     if resumable and (out / "sequence.json").exists():
         load_sequence(editor.sequence, out)
         _same_requests(editor.sequence.edits, requests)
-    elif journal.records:
+    elif journal.records and not resumable:
         raise EditError(f"{journal.path} holds a run that cannot be taken up (only D4S can): choose another --out, or move it away")
     edits = list(editor.sequence.edits) if resumable else []
     # What was written after the last save is made again, with the same result, and not noted twice.
@@ -78,7 +78,8 @@ def edit_sequence(
                 note("after", done, lambda n=done: _checkpoint(editor, requests[:n], before, queries, watch))
             if done >= len(requests):
                 break
-            edit = editor.apply(*requests[done : done + batch], queries=queries[done : done + batch] if queries else ())
+            upto = min(done + batch, min(n for n in wanted if n > done))  # a batch ends where a checkpoint is due
+            edit = editor.apply(*requests[done:upto], queries=queries[done:upto] if queries else ())
             edits.append(edit)
             done += len(edit.requests)
             norms = edit.info.get("norms") or editor.norms()

@@ -15,8 +15,16 @@ from .state import LayerState
 
 log = logging.getLogger(__name__)
 
-TRUSTED = 1e-5
-"""Margin of a removal below which more digits are lost than float64 can spare, and the memory is filled anew."""
+TRUSTED = {torch.float64: 1e-5, torch.float32: 1e-2}
+"""Margin of a removal below which it would lose more digits than its dtype can spare; the memory is then filled anew."""
+
+
+class _Entry(Edit):
+    """What the ledger sees of a sequence: one edit, which stands for all of them."""
+
+    def undo(self) -> None:
+        for edit in reversed(list(self.ledger.sequence.edits if self.ledger else ())):
+            edit.undo()
 
 
 class Sequence:
@@ -33,7 +41,25 @@ class Sequence:
         self.ledger, self.covariances, self.layers, self.options = ledger, covariances, sorted(layers), options
         self.edits: list[Edit] = []
         self.states = {layer: self._empty(layer) for layer in self.layers}
-        self._entry = Edit((), "D4S", {})
+        self._entry = _Entry((), "D4S", {})
+
+    @classmethod
+    def of(cls, ledger: Ledger, covariances: dict[int, Covariance], layers: list[int], options: D4SOptions) -> "Sequence":
+        """The sequence of the ledger's model; a new one where it carries none. All editors of a model share it.
+
+        Raises:
+            EditError: the model carries a sequence with other layers, options or statistics.
+        """
+        found = ledger.sequence
+        if found is not None and found.layers == sorted(layers) and found.options == options and _same(found.covariances, covariances):
+            return found
+        if found is not None and found.edits:
+            raise EditError(
+                f"the model carries a sequence of {len(found.edits)} edits with other layers, options or statistics: undo it first, "
+                "or go on with the same YAML"
+            )
+        ledger.sequence = cls(ledger, covariances, layers, options)
+        return ledger.sequence
 
     def _empty(self, layer: int) -> LayerState:
         options, anatomy = self.options.d4s, self.ledger.anatomy
@@ -74,33 +100,58 @@ class Sequence:
             raise EditError(f"edit {edit.name} is already applied")
         if sorted(edit.pairs) != self.layers:
             raise EditError(f"an edit of layers {sorted(edit.pairs)} cannot join a sequence of layers {self.layers}")
+        self.ledger.check_untouched(self.layers)
         self._guard(edit)
         self.ledger.attach(edit)
-        for layer, (keys, residuals) in edit.pairs.items():
-            self.states[layer].append(keys, residuals)
-        self.edits.append(edit)
-        edit.ledger = self
-        self._write()
+        try:
+            for layer, (keys, residuals) in edit.pairs.items():
+                self.states[layer].append(keys, residuals)
+            self.edits.append(edit)
+            edit.ledger = self
+            self._write()
+        except BaseException:  # out of memory, or interrupted: the sequence is given back as it was
+            self.ledger.detach(edit)
+            self.edits = [other for other in self.edits if other is not edit]
+            edit.ledger = None
+            self.states = {layer: self._filled(layer, self.edits) for layer in self.layers}
+            self._write()
+            raise
         edit.info["norms"] = {layer: self.ledger.norms(layer) for layer in self.layers}
         return edit
 
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it: what is left is the sequence that never had it."""
-        self.ledger.detach(edit)
-        self.edits.remove(edit)
-        edit.ledger = None
+        self.ledger.check_untouched(self.layers)
+        rest = [other for other in self.edits if other is not edit]
         for layer in self.layers:
-            if not self.edits:
-                self.states[layer] = self._empty(layer)
-            elif self.states[layer].remove(*edit.pairs[layer]) < TRUSTED:
-                log.info("layer %d: too many digits lost, filling its memory again from %d edits", layer, len(self.edits))
-                self.states[layer] = self._refilled(layer)
+            self._take_out(layer, edit, rest)
+        self.ledger.detach(edit)
+        self.edits = rest
+        edit.ledger = None
         self._write()
 
+    def _take_out(self, layer: int, edit: Edit, rest: list[Edit]) -> None:
+        state = self.states[layer]
+        if not rest:
+            if not state.reset():
+                self.states[layer] = self._empty(layer)
+            return
+        try:
+            margin = state.remove(*edit.pairs[layer])
+        except EditError:  # rounding makes it look as if the pair had never been there
+            margin = 0.0
+        if margin < TRUSTED[state.change.dtype]:
+            log.info("layer %d: too many digits lost, filling its memory again from %d edits", layer, len(rest))
+            self.states[layer] = self._filled(layer, rest)
+
     def replace(self, old: Edit, new: Edit) -> Edit:
-        """`new` takes the place of `old`: the later edit of a fact wins, the earlier one leaves."""
+        """`new` takes the place of `old`: the later edit of a fact wins, the earlier one leaves. If `new` is refused, `old` stays."""
         self.remove(old)
-        return self.append(new)
+        try:
+            return self.append(new)
+        except BaseException:
+            self.append(old)
+            raise
 
     def restore(self, edits: list[Edit], states: Mapping[int, Mapping[str, Tensor]], applied: int) -> None:
         """Become the sequence that had `edits` and these `states` (`LayerState.state_dict`); this one must be empty."""
@@ -122,20 +173,21 @@ class Sequence:
             edit.ledger = self
         self._write()
 
-    def _refilled(self, layer: int) -> LayerState:
+    def _filled(self, layer: int, edits: list[Edit]) -> LayerState:
         state = self._empty(layer)
-        for edit in self.edits:
+        for edit in edits:
             state.append(*edit.pairs[layer])
         return state
 
     def _write(self) -> None:
         self._entry.deltas = {layer: self.delta(layer) for layer in self.layers}
-        if not self.edits:
-            self._entry.undo()
-        elif self._entry.active:
+        if self._entry.ledger is None:
+            if self.edits:
+                self.ledger.apply(self._entry, "sequence")
+        elif self.edits:
             self.ledger.rewrite(self._entry)
         else:
-            self.ledger.apply(self._entry, "sequence")
+            self.ledger.remove(self._entry)
 
     # -- its effect on the weights ---------------------------------------------------------------------------------------------------
 
@@ -154,3 +206,7 @@ class Sequence:
                     f"edit {len(self.edits) + 1} would make the mean |w| of layer {layer} {growth:.3f} times the original's, above "
                     f"max_norm_growth {limit}: it was not made; raise mom2_update_weight, remove edits, or raise the limit"
                 )
+
+
+def _same(one: dict[int, Covariance], other: dict[int, Covariance]) -> bool:
+    return all(one[i] is other[i] or torch.equal(one[i].moment, other[i].moment) for i in one)

@@ -32,11 +32,12 @@ class LayerState:
         inverse: (D, D).
         fold_at: pending pairs at which they are folded; None for never. May be changed at any time.
         count: pairs held.
+        folded: `inverse` is no longer that of λC alone.
     """
 
     def __init__(self, inverse: Tensor, value_size: int, fold_at: int | None):
         size = inverse.shape[0]
-        self.inverse, self.fold_at, self.count = inverse, fold_at, 0
+        self.inverse, self.fold_at, self.count, self.folded = inverse, fold_at, 0, False
         self.change = inverse.new_zeros(value_size, size)
         self._clear()
 
@@ -112,14 +113,23 @@ class LayerState:
         if len(self._lower):
             root = torch.linalg.solve_triangular(self._lower, self._whitened.rows, upper=False)
             self.inverse.addmm_(root.T, root, alpha=-1)
+            self.folded = True
             self._clear()
+
+    def reset(self) -> bool:
+        """Forget everything, where that is possible without a new inverse; returns whether it was."""
+        if not self.folded:
+            self._clear()
+            self.change.zero_()
+            self.count = 0
+        return not self.folded
 
     def remove(self, keys: Tensor, residuals: Tensor) -> float:
         """Take pairs out again, wherever in the sequence they are. They must be the ones that were appended.
 
         Returns:
             between 0 and 1: the smallest share of a pair's direction that the others leave to the text. Digits are lost in its
-            proportion; a caller that still has all pairs may fill a new state where it is tiny.
+            proportion; a caller that still has all pairs should fill a new state where it is tiny.
 
         Raises:
             EditError: this memory cannot hold them.
@@ -133,6 +143,8 @@ class LayerState:
         margin = torch.linalg.eigvalsh((small + small.T) / 2).min().item()
         if len(keys) > self.count or margin <= 0:
             raise EditError("a pair that this sequence does not hold cannot be taken out of it")
+        if margin > 1 + 1e-6:  # kᵀPk cannot be negative: rounding has eaten it
+            margin = 0.0
         left, right = self._factors(keys, residuals, gain, -1.0)
         self.change.addmm_(left, right)
         self.count -= len(keys)
@@ -164,9 +176,10 @@ class LayerState:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything, bit for bit: a state loaded from it goes on exactly as this one would."""
+        inverse = {"inverse": self.inverse} if self.folded else {}  # else it follows from C
         return {
+            **inverse,
             "change": self.change,
-            "inverse": self.inverse,
             "keys": self._keys.rows,
             "whitened": self._whitened.rows,
             "residuals": self._residuals.rows,
@@ -176,10 +189,13 @@ class LayerState:
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Become the state that gave `tensors`."""
-        if tensors["change"].shape != self.change.shape or tensors["inverse"].shape != self.inverse.shape:
+        if tensors["change"].shape != self.change.shape:
             raise EditError(f"a state of {tuple(tensors['change'].shape)} does not fit a layer of {tuple(self.change.shape)}")
         place = {"device": self.inverse.device, "dtype": self.inverse.dtype}
-        self.change, self.inverse, self._lower = (tensors[name].to(**place).clone() for name in ("change", "inverse", "lower"))
+        self.change, self._lower = (tensors[name].to(**place).clone() for name in ("change", "lower"))
+        self.folded = "inverse" in tensors
+        if self.folded:
+            self.inverse = tensors["inverse"].to(**place).clone()
         self._keys, self._whitened, self._residuals = (_Rows(tensors[name].to(**place)) for name in ("keys", "whitened", "residuals"))
         self.count = int(tensors["count"])
 

@@ -36,12 +36,14 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
     """
     folder = Path(folder)
     before = _index(folder) if (folder / "sequence.json").exists() else {"edits": []}
+    if before["edits"]:
+        _check_same(before, sequence, folder)
     written = {entry["name"]: entry for entry in before["edits"]}
     try:
         (folder / "edits").mkdir(parents=True, exist_ok=True)
         entries = []
         for edit in sequence.edits:
-            if edit.name not in written:
+            if written.get(edit.name, {}).get("digest") != _digest(edit):
                 file = f"edits/{edit.name}.safetensors"
                 _write_tensors(folder / file, _edit_tensors(edit))
                 written[edit.name] = {**_edit_record(edit), "file": file}
@@ -71,17 +73,12 @@ def load_sequence(sequence: Sequence, folder: Path) -> None:
     if sequence.edits:
         raise EditError(f"the sequence already holds {len(sequence.edits)} edits: load into a fresh one")
     index = _index(folder)
-    wanted = json.loads(json.dumps(_about(sequence)))
-    for key, value in wanted.items():
-        if key != "versions" and index.get(key) != value:
-            raise EditError(
-                f"{folder} holds a sequence with another {key} than the loaded model and YAML: {_differs(index.get(key), value)}"
-            )
+    _check_same(index, sequence, folder)
     try:
         tensors = load_file(folder / index["state"])
         edits = [_edit(sequence, entry, load_file(folder / entry["file"])) for entry in index["edits"]]
-        states = {i: {name: tensors[f"{i}.{name}"] for name in layer.state_dict()} for i, layer in sequence.states.items()}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        states = {i: {n.removeprefix(f"{i}."): t for n, t in tensors.items() if n.startswith(f"{i}.")} for i in sequence.layers}
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise EditError(f"the sequence in {folder} cannot be read ({error}): restore the folder from a copy, or begin anew") from error
     sequence.restore(edits, states, index["applied"])
 
@@ -98,6 +95,19 @@ def _about(sequence: Sequence) -> dict:
         "covariances": {str(i): _hash(sequence.covariances[i].moment) for i in sequence.layers},
         "versions": {"easyedit_rep": __version__, "torch": torch.__version__},
     }
+
+
+def _check_same(index: Mapping, sequence: Sequence, folder: Path) -> None:
+    for key, value in json.loads(json.dumps(_about(sequence))).items():
+        if key != "versions" and index.get(key) != value:
+            raise EditError(
+                f"{folder} holds a sequence with another {key} than the loaded model and YAML: {_differs(index.get(key), value)}"
+            )
+
+
+def _digest(edit: Edit) -> str:
+    """What tells an edit from another of the same name."""
+    return _hash(torch.cat([tensor.flatten() for pair in edit.pairs.values() for tensor in pair]))
 
 
 def _differs(found, wanted) -> str:
@@ -142,7 +152,14 @@ def _edit_tensors(edit: Edit) -> dict[str, Tensor]:
 def _edit_record(edit: Edit) -> dict:
     info = {name: value for name, value in edit.info.items() if name != "keys"}
     shapes = [{k: getattr(p.config, k) for k in ("rank", "gate_ratio", "threshold", "dropout", "chain")} for p in edit.pathways]
-    return {"name": edit.name, "requests": [asdict(r) for r in edit.requests], "seconds": edit.seconds, "info": info, "pathways": shapes}
+    return {
+        "name": edit.name,
+        "digest": _digest(edit),
+        "requests": [asdict(r) for r in edit.requests],
+        "seconds": edit.seconds,
+        "info": info,
+        "pathways": shapes,
+    }
 
 
 def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edit:

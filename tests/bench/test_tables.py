@@ -25,7 +25,7 @@ def paths(tmp_path):
     out = []
     for seed in (0, 1):
         about = {"hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}}, "data": {"file": "facts.json"}, "seed": seed}
-        journal = Journal(tmp_path / f"{seed}.jsonl", about)
+        journal = Journal(tmp_path / f"tiny-ROME-seed{seed}.jsonl", about)
         journal.add([record(i, m, SUCCESS[seed, m][i]) for i in (0, 1) for m in ("ROME", "ROME+REP")])
         out.append(journal.path)
     return out
@@ -33,7 +33,7 @@ def paths(tmp_path):
 
 def test_mean_and_deviation_over_seeds(paths):
     rows = over_seeds(per_seed(paths))
-    plain = rows.loc[("tiny", "facts.json", "ROME", "ROME")]
+    plain = rows.loc[("tiny-ROME", "tiny", "facts.json", "ROME", "ROME")]
     assert plain["success", "mean"] == 75.0
     assert plain["success", "std"] == pytest.approx(statistics.stdev([50.0, 100.0]))
     assert plain["rephrase_id", "mean"] == 50.0

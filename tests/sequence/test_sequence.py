@@ -154,10 +154,16 @@ def test_other_edits_stand_beside_the_sequence(make_editor, requests, weights):
     assert all(torch.equal(value, weights(alone)[i]) for i, value in weights(editor).items())
 
 
-def test_a_second_editor_starts_empty(make_editor, requests):
+def test_editors_of_one_model_share_its_sequence(make_editor, requests):
     editor = make_editor()
-    editor.apply(requests[0])
-    assert not make_editor(model=editor.model).sequence.edits
+    edit = editor.apply(requests[0])
+    other = make_editor(model=editor.model)
+    assert other.sequence is editor.sequence
+    assert not make_editor().sequence.edits
+    with pytest.raises(EditError, match="carries a sequence of 1 edits with other layers, options or statistics"):
+        make_editor(model=editor.model, residual="refresh").sequence  # noqa: B018
+    edit.undo()
+    assert not make_editor(model=editor.model, residual="refresh").sequence.edits
 
 
 def test_bfloat16_is_always_the_original_plus_the_change(make_editor, make_model, requests, weights):
