@@ -1,22 +1,28 @@
-"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `sequence`, `stats`, `run` and `doctor`."""
+"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `data`, `sequence`, `stats`, `run` and `doctor`."""
 
 import json
 import random
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from .commands import data as data_commands
 from .commands import sequence, stats
 from .commands.bench import bench, table
+from .commands.data import Columns, DataFormat, Strict, summarise
 from .errors import EditError
+
+if TYPE_CHECKING:
+    from .datasets.records import Loaded
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(bench)
 app.command()(table)
+app.add_typer(data_commands.app, name="data")
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")
 
@@ -47,24 +53,21 @@ def main() -> None:
 
 
 def _run(
-    hparams_file: Path | str, data: Path, n: int, seed: int, out: Path, json_file: Path | None, known: bool, story: bool, title: str
+    hparams_file: Path | str, data: "Loaded", n: int, seed: int, out: Path, json_file: Path | None, known: bool, story: bool, title: str
 ) -> None:
     # Imported here so that --help answers at once.
     from .bench.compare import compare, known_only, summarise, write_jsonl
     from .bench.show import draw, table, tell
-    from .datasets.records import load_records
     from .editor import RobustEditor
     from .hparams import load_hparams
 
     console = Console()
-    requests = load_records(data)
+    requests = data.requests
     editor = RobustEditor.from_hparams(load_hparams(str(hparams_file)))
-    total = len(requests)
     if known:
-        requests = known_only(editor, requests)
-        console.print(f"{len(requests)} of {total} facts are known to the model; the others are left out")
+        requests = known_only(editor, requests, console.print)
     if not requests:
-        raise EditError(f"no fact of {data} is known to the model: pass --all to edit them anyway")
+        raise EditError(f"no fact of {data.source} is known to the model: pass --all to edit them anyway")
     chosen = random.Random(seed).sample(requests, min(n, len(requests)))
     out.mkdir(parents=True, exist_ok=True)
     records = write_jsonl(compare(editor, chosen), out / "records.jsonl")
@@ -93,15 +96,19 @@ def _telling(requests, records):
 @app.command()
 def demo(n: Count = 50, seed: Seed = 0, out: Out = Path("results/demo"), json_file: Json = None) -> None:
     """Edit facts of the shipped demo model with ROME and with ROME+REP, and show what each edit survives."""
+    from .datasets.records import Reading
     from .demo import FACTS, HPARAMS
 
-    _run(HPARAMS, FACTS, n, seed, out, json_file, known=True, story=True, title="demo-llama")
+    _run(HPARAMS, Reading().load(FACTS), n, seed, out, json_file, known=True, story=True, title="demo-llama")
 
 
 @app.command()
 def edit(
     hparams: Annotated[Path, typer.Option(help="A YAML file under hparams/REP/.")],
-    data: Annotated[Path | None, typer.Option(help="JSON records in the REP paper's format.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A data file; `easyedit-rep data show` says how it is read.")] = None,
+    style: DataFormat = None,
+    columns: Columns = None,
+    strict: Strict = True,
     prompt: Annotated[str | None, typer.Option(help="One fact: the prompt, holding the subject or {}.")] = None,
     subject: Annotated[str | None, typer.Option()] = None,
     target: Annotated[str | None, typer.Option(help="One fact: the new answer.")] = None,
@@ -113,7 +120,11 @@ def edit(
 ) -> None:
     """Edit any model: the facts of a data file, or one fact given by --prompt, --subject and --target."""
     if data is not None:
-        _run(hparams, data, n, seed, out, json_file, known=not every, story=False, title=hparams.stem)
+        from .datasets.records import Reading
+
+        loaded = Reading(style, columns, strict).load(data)
+        summarise(loaded, Console())
+        _run(hparams, loaded, n, seed, out, json_file, known=not every, story=False, title=hparams.stem)
         return
     if not (prompt and subject and target):
         raise EditError("nothing to edit: give --data FILE, or --prompt, --subject and --target")

@@ -22,7 +22,7 @@ def read_yaml(path: str | Path) -> dict:
     except (OSError, yaml.YAMLError) as error:
         raise EditError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise EditError(f"{path} holds no mapping of hyper-parameters")
+        raise EditError(f"{path} holds no mapping")
     return data
 
 
@@ -75,6 +75,10 @@ def _convert(value, kind, where: str):
         if not isinstance(value, list):
             raise EditError(f"{where} must be a list, not {value!r}")
         return [_convert(item, typing.get_args(kind)[0], where) for item in value]
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise EditError(f"{where} must be a mapping, not {value!r}")
+        return {str(key): _convert(item, typing.get_args(kind)[1], f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         # YAML 1.1 reads 1e-3 as a string.
         try:

@@ -22,6 +22,7 @@ class Outer:
     layers: list[int] = field(default_factory=list)
     pairs: list[list[int]] = field(default_factory=list)
     inner: Inner = field(default_factory=Inner)
+    named: dict[str, Inner] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.count < 0:
@@ -31,6 +32,7 @@ class Outer:
 def test_builds_nested_values():
     data = {"count": 3, "name": "x", "device": "cpu", "layers": [1, 2], "pairs": [[5, 10], []], "inner": {"rate": 2, "flag": True}}
     assert build(Outer, data, "f") == Outer(3, "x", "cpu", [1, 2], [[5, 10], []], Inner(2.0, True))
+    assert build(Outer, {"count": 3, "named": {"a": {"rate": 1}}}, "f").named == {"a": Inner(1.0)}
     assert build(Outer, {"count": 3, "name": None, "inner": None}, "f") == Outer(3)
 
 
@@ -45,7 +47,7 @@ def test_floats_as_yaml_reads_them(value, number):
     ("data", "said"),
     [
         ({"count": 1, "nmae": "x"}, "f.yaml: unknown key 'nmae', did you mean name?"),
-        ({"count": 1, "zzz": 1}, "f.yaml: unknown key 'zzz', known: count, name, device, layers, pairs, inner"),
+        ({"count": 1, "zzz": 1}, "f.yaml: unknown key 'zzz', known: count, name, device, layers, pairs, inner, named"),
         ({"count": 1, 5: 1}, "f.yaml: unknown key 5,"),
         ({}, "f.yaml: missing count"),
         ({"count": "3"}, "f.yaml: count must be int, not '3'"),
@@ -53,6 +55,8 @@ def test_floats_as_yaml_reads_them(value, number):
         ({"count": 1.0}, "f.yaml: count must be int, not 1.0"),
         ({"count": None}, "f.yaml: count must be int, not None"),
         ({"count": -1}, "f.yaml: count: -1 is negative"),
+        ({"count": 1, "named": {"a": {"rat": 1}}}, "f.yaml: named.a: unknown key 'rat'"),
+        ({"count": 1, "named": [1]}, "f.yaml: named must be a mapping, not [1]"),
         ({"count": 1, "name": 5}, "f.yaml: name must be str or null, not 5"),
         ({"count": 1, "device": [0]}, "f.yaml: device must be int or str, not [0]"),
         ({"count": 1, "device": True}, "f.yaml: device must be int or str, not True"),

@@ -1,7 +1,8 @@
 """A base method against the same edits with a pathway around them: records first, numbers from the records."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -12,17 +13,29 @@ from ..evaluation.robustness import evaluate, finish_locality
 from ..queries import Queries, Split
 from ..request import EditRequest
 
+log = logging.getLogger(__name__)
+
 KINDS = ("rephrase", "shuffle", "long")
 DOMAINS = (("in_domain", "id"), ("out_of_domain", "ood"))
 COLUMNS = ("success", "locality", "paraphrase", *(f"{kind}_{short}" for kind in KINDS for _, short in DOMAINS))
 """Columns of the paper's Table 1, in its order of ideas; all are percentages of exact matches, locality of unchanged answers."""
 
 
-def known_only(editor: RobustEditor, requests: Sequence[EditRequest]) -> list[EditRequest]:
-    """The requests whose true answer the model gives before any edit, as in the papers. Those without a `ground_truth` are dropped."""
+def known_only(editor: RobustEditor, requests: Sequence[EditRequest], tell: Callable[[str], object] = log.info) -> list[EditRequest]:
+    """The requests whose true answer the model gives before any edit, as in the papers; those without a `ground_truth` are left out.
+
+    Args:
+        tell: is told in one line how many were kept, and why others were not.
+    """
     asked = [r for r in requests if r.ground_truth]
     answers = predict(editor.anatomy, editor.tok, [r.text for r in asked], [r.ground_truth for r in asked])
-    return [request for request, answer in zip(asked, answers, strict=True) if answer.exact]
+    known = [request for request, answer in zip(asked, answers, strict=True) if answer.exact]
+    silent = len(requests) - len(asked)
+    tell(
+        f"{len(known)} of {len(requests)} facts are known to the model; left out: {len(asked) - len(known)} answered otherwise"
+        + (f", {silent} without a ground truth" if silent else "")
+    )
+    return known
 
 
 def compare(editor: RobustEditor, requests: Sequence[EditRequest], *, progress: bool = True) -> Iterator[dict]:
@@ -89,7 +102,6 @@ def summarise(records: Sequence[dict]) -> list[dict]:
         row = {
             "method": method,
             "n": len(mine),
-            "refused": sum(r["method"] == method for r in records) - len(mine),
             "success": _percent(v for r in mine for v in r["post"]["robustness"]["success"]),
             "locality": _percent(v for r in mine for key, values in r["post"]["locality"].items() if key.endswith("_acc") for v in values),
             "paraphrase": _percent(v for r in mine for v in r["post"]["robustness"]["paraphrase"]),
@@ -98,5 +110,6 @@ def summarise(records: Sequence[dict]) -> list[dict]:
             for domain, short in DOMAINS:
                 row[f"{kind}_{short}"] = _percent(v for r in mine for v in r["post"]["robustness"][kind][domain]["exact"])
         row["seconds_per_edit"] = round(sum(sum(r["seconds"].values()) for r in mine) / len(mine), 4) if mine else None
-        rows.append(row)
+        refused = sum(r["method"] == method for r in records) - len(mine)
+        rows.append({**row, "refused": refused} if refused else row)
     return rows

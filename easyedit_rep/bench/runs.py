@@ -2,10 +2,13 @@
 
 import gc
 import hashlib
+import logging
 import platform
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import peft
@@ -13,7 +16,7 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from ..datasets.records import load_records
+from ..datasets.records import Reading
 from ..editor import RobustEditor
 from ..errors import EditError
 from ..hparams import load_hparams
@@ -21,6 +24,8 @@ from ..request import EditRequest
 from ..version import __version__
 from .compare import compare_one, known_only
 from .journal import Journal
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Run:
     Attributes:
         n: facts drawn by the seed; None takes all.
         known: only facts the model knows, as in the papers.
+        reading: how the data file is read.
     """
 
     hparams: Path
@@ -37,15 +43,19 @@ class Run:
     seed: int
     n: int | None = None
     known: bool = True
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def name(self) -> str:
         return f"{self.hparams.stem}-{self.hparams.parent.name}-{self.data.stem}-seed{self.seed}"
 
 
-def grid(hparams: Sequence[Path], data: Sequence[Path], seeds: Sequence[int], n: int | None, known: bool) -> list[Run]:
+def grid(
+    hparams: Sequence[Path], data: Sequence[Path], seeds: Sequence[int], n: int | None, known: bool, reading: Reading | None = None
+) -> list[Run]:
     """Every combination, those on one YAML next to each other. All files are opened now: a wrong name is not found after hours."""
-    runs = [Run(h, d, s, n, known) for h in hparams for d in data for s in seeds]
+    reading = reading or Reading()
+    runs = [Run(h, d, s, n, known, reading) for h in hparams for d in data for s in seeds]
     names = [run.name for run in runs]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -53,7 +63,7 @@ def grid(hparams: Sequence[Path], data: Sequence[Path], seeds: Sequence[int], n:
     for path in hparams:
         load_hparams(str(path))
     for path in data:
-        load_records(path)
+        reading.load(path)
     return runs
 
 
@@ -63,7 +73,7 @@ def provenance(run: Run, editor: RobustEditor) -> dict:
     return {
         "hparams": {**vars(h), "rep": asdict(h.rep), "method": vars(h.method) if not isinstance(h.method, dict) else h.method},
         "model": {"name": str(h.model_name), "fingerprint": editor.anatomy.fingerprint()},
-        "data": {"file": run.data.name, "sha256": hashlib.sha256(run.data.read_bytes()).hexdigest()},
+        "data": {"file": run.data.name, **_digest(run), **run.reading.about()},
         "seed": run.seed,
         "n": run.n,
         "known": run.known,
@@ -77,6 +87,12 @@ def provenance(run: Run, editor: RobustEditor) -> dict:
     }
 
 
+def _digest(run: Run) -> dict:
+    if run.data.is_file():
+        return {"sha256": hashlib.sha256(run.data.read_bytes()).hexdigest()}
+    return {"fingerprint": run.reading.load(run.data).digest}
+
+
 def prepare(run: Run, model=None, tok=None) -> RobustEditor:
     """The editor of `run`, on a model already loaded if given."""
     hparams = load_hparams(str(run.hparams))
@@ -84,12 +100,12 @@ def prepare(run: Run, model=None, tok=None) -> RobustEditor:
     return RobustEditor.from_hparams(hparams, model, tok)
 
 
-def choose(run: Run, editor: RobustEditor) -> list[tuple[int, EditRequest]]:
-    """(index in the data file, request) of the facts to edit, in the order they were drawn."""
-    requests = load_records(run.data)
-    indexed = list(enumerate(requests))
+def choose(run: Run, editor: RobustEditor, tell: Callable[[str], object] = log.info) -> list[tuple[int, EditRequest]]:
+    """(index in the data file, request) of the facts to edit, in the order they were drawn; `tell` as in `known_only`."""
+    loaded = run.reading.load(run.data)
+    indexed = list(zip(loaded.indices, loaded.requests, strict=True))
     if run.known:
-        kept = {id(request) for request in known_only(editor, requests)}
+        kept = {id(request) for request in known_only(editor, loaded.requests, tell)}
         indexed = [(i, request) for i, request in indexed if id(request) in kept]
     if not indexed:
         raise EditError(f"no fact of {run.data} is known to {editor.hparams.model_name}: pass --all to edit them anyway")
@@ -101,7 +117,7 @@ def execute(run: Run, out: Path, editor: RobustEditor, progress: bool = True) ->
     path = out / f"{run.name}.jsonl"
     journal = Journal(path, provenance(run, editor))
     done = {(record["index"], record["method"]) for record in journal.records}
-    chosen = choose(run, editor)
+    chosen = choose(run, editor, partial(tqdm.write, file=sys.stderr) if progress else log.info)
     with tqdm(total=len(chosen), desc=run.name, unit="fact", disable=not progress) as bar:
         for index, request in chosen:
             if not all((index, method) in done for method in methods(editor)):

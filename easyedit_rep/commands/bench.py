@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from ..errors import EditError
+from .data import Columns, DataFormat, Strict, summarise
 
 
 def bench(
@@ -18,14 +19,21 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder of the records, one journal for each YAML, data file and seed.")] = Path(
         "results/bench"
     ),
+    style: DataFormat = None,
+    columns: Columns = None,
+    strict: Strict = True,
 ) -> None:
     """Edit facts with each method, plain and with REP, and write a record of what each edit survived.
 
     Kill it at any moment: the same command goes on where it was.
     """
     from ..bench.runs import execute_all, grid
+    from ..datasets.records import Reading
 
-    runs = grid(hparams, data, parse_numbers("--seeds", seeds), n, not every)
+    reading = Reading(style, columns, strict)
+    for path in data:
+        summarise(reading.load(path), Console(stderr=True))
+    runs = grid(hparams, data, parse_numbers("--seeds", seeds), n, not every, reading)
     paths = list(execute_all(runs, out))
     _show(paths, "terminal")
 

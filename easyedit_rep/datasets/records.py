@@ -1,44 +1,145 @@
-"""Records in the REP paper's format: facts with paraphrases, neighbours and ten other names of the subject."""
+"""Edits from data of any format: the one entry, which counts what it could not use."""
 
-import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import EditError
-from ..request import EditRequest, Question
+from ..request import EditRequest
+from .columns import ColumnMap, read_columns
+from .fields import FieldError, Fields
+from .formats import by_name, detect
+from .sources import Broken, read_table
+
+log = logging.getLogger(__name__)
 
 
-def load_records(path: str | Path) -> list[EditRequest]:
-    """Requests from a JSON list of REP records.
+class Refused(NamedTuple):
+    """A record that cannot be edited: where, which field, and why (the reason names the field too)."""
 
-    A record has `prompt`, `subject`, `target_new`, `target_true`, and optionally `rephrase_prompt` (list or null),
-    `locality_prompt` (list, all answered by `locality_ground_truth`) and `subject_rephrase` (list).
+    index: int
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of each record: `len(requests) + len(refused) == total`.
+
+    Attributes:
+        format: the format's name, "columns" for a column map.
+        found: it was found by the records' keys.
+        indices: of each request, its place among the records (from 0).
+        blank: by field, how many prompts or answers were empty and left out of requests that are used.
+        digest: of the data; None for records given as objects.
+    """
+
+    source: str
+    format: str
+    found: bool
+    total: int
+    requests: list[EditRequest]
+    indices: list[int]
+    refused: list[Refused]
+    blank: Counter
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a data file is read, as the command line is told it."""
+
+    format: str | None = None
+    columns: Path | None = None
+    strict: bool = True
+
+    def load(self, source: str | Path) -> Loaded:
+        """`load_dataset_file`, of which at least one record must be left."""
+        loaded = load_dataset_file(source, self.format, self.columns, strict=self.strict)
+        if not loaded.requests:
+            raise EditError(f"{source}: none of {loaded.total} records can be used, the first because {loaded.refused[0].reason}")
+        return loaded
+
+    def about(self) -> dict:
+        """What else than the file decides what its records mean; nothing where the format is found by itself."""
+        columns = {"columns": asdict(read_columns(self.columns))} if self.columns else {}
+        return ({"format": self.format} if self.format else {}) | columns
+
+
+def load_records(source: str | Path, format: str | None = None, columns: ColumnMap | str | Path | None = None) -> list[EditRequest]:
+    """Requests of a data file, all of them.
 
     Raises:
-        EditError: unreadable file, or a record that names its index and what is wrong with it.
+        EditError: as `load_dataset_file`, and for the first malformed record.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EditError(f"cannot read {path}: {error}") from None
-    if not isinstance(data, list) or not data:
-        raise EditError(f"{path} holds no list of records")
-    return [_request(path, index, record) for index, record in enumerate(data)]
+    return load_dataset_file(source, format, columns, strict=True).requests
 
 
-def _request(path, index: int, record: dict) -> EditRequest:
+def load_dataset_file(
+    source: str | Path | Iterable[Mapping],
+    format: str | None = None,
+    columns: ColumnMap | str | Path | None = None,
+    *,
+    strict: bool = False,
+) -> Loaded:
+    """Requests of a data file, and the records that were refused.
+
+    Args:
+        source: what `sources.read_table` reads, or the records themselves (a Hugging Face `Dataset`, say).
+        format: a name of `formats.FORMATS`; None to find it by the first record's keys.
+        columns: a column map, or the YAML of one, instead of a format.
+        strict: refuse all at the first malformed record.
+
+    Raises:
+        EditError: the source cannot be read or holds nothing, or its format is not known.
+    """
+    if columns is not None and format is not None:
+        raise EditError(f"both format {format!r} and a column map: give one")
+    if isinstance(source, (str, Path)):
+        name, (rows, digest) = str(source), read_table(source)
+    else:
+        name, rows, digest = "records", list(source), None
+        if not rows:
+            raise EditError("there are no records")
+    if isinstance(columns, (str, Path)):
+        columns = read_columns(columns)
+    read, kind = _reader(rows, name, format, columns)
+    requests, indices, refused, blank = [], [], [], Counter()
+    for index, row in enumerate(rows):
+        outcome = _request(index, row, read, blank)
+        if isinstance(outcome, EditRequest):
+            requests.append(outcome)
+            indices.append(index)
+        elif strict:
+            raise EditError(f"{name}: record {index}: {outcome.reason}")
+        else:
+            refused.append(outcome)
+    found = format is None and columns is None
+    log.info("%s: %d records, format %s%s, %d refused", name, len(rows), kind, " by its keys" if found else "", len(refused))
+    return Loaded(name, kind, found, len(rows), requests, indices, refused, blank, digest)
+
+
+def _reader(rows: list, name: str, format: str | None, columns: ColumnMap | None):
+    if columns is not None:
+        columns.check(rows, name)
+        return columns, "columns"
+    known = by_name(format) if format else detect(next((row for row in rows if isinstance(row, Mapping)), rows[0]), name)
+    return known.read, known.name
+
+
+def _request(index: int, row: object, read, blank: Counter) -> EditRequest | Refused:
+    if isinstance(row, Broken):
+        return Refused(index, "record", row.reason)
     try:
-        answer = record.get("locality_ground_truth")
-        neighbours = tuple(Question(p, answer) for p in record.get("locality_prompt") or ())
-        return EditRequest(
-            prompt=record["prompt"],
-            subject=record["subject"],
-            target_new=record["target_new"],
-            ground_truth=record["target_true"],
-            rephrase_prompts=tuple(p for p in record.get("rephrase_prompt") or () if p.strip()),
-            locality={"neighborhood": neighbours} if neighbours else {},
-            subject_rephrase=tuple(s for s in record.get("subject_rephrase") or () if s.strip()),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise EditError(f"{path}: record {index} lacks or misuses {error}") from None
+        record = Fields(row)
+        request = read(record)
+    except FieldError as error:
+        return Refused(index, error.field, str(error))
     except EditError as error:
-        raise EditError(f"{path}: record {index}: {error}") from None
+        # EditRequest's own checks begin with the name of the field they are of.
+        return Refused(index, str(error).split(maxsplit=1)[0], str(error))
+    blank.update(record.blank)
+    return request

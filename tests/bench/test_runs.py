@@ -5,12 +5,14 @@ import json
 import pytest
 
 from easyedit_rep.bench import runs
+from easyedit_rep.bench.compare import known_only
 from easyedit_rep.bench.journal import read_journal
 from easyedit_rep.bench.runs import Run, choose, execute, grid
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
 from easyedit_rep.hparams import QueryOptions, RepOptions
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.request import EditRequest
 
 FACTS = [
     ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),
@@ -108,3 +110,13 @@ def test_names_must_differ_and_files_exist(run, tmp_path):
         grid([run.hparams], [run.data], [3, 3], None, True)
     with pytest.raises(EditError, match="cannot read"):
         grid([run.hparams], [run.data], [3], None, True)
+
+
+def test_known_only_tells_its_counts(run, editor):
+    told = []
+    requests = [request for _, request in choose(run, editor())]
+    silent = [EditRequest(r.prompt, r.subject, r.target_new) for r in requests[:1]]
+    kept = known_only(editor(), [*requests, *silent], told.append)
+    assert told == [
+        f"{len(kept)} of 4 facts are known to the model; left out: {3 - len(kept)} answered otherwise, 1 without a ground truth"
+    ]

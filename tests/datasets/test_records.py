@@ -45,7 +45,7 @@ def test_optional_fields_may_be_null_or_absent(tmp_path):
         ("{", "cannot read"),
         ("{}", "no list"),
         ("[]", "no list"),
-        ([RECORD, {k: v for k, v in RECORD.items() if k != "subject"}], "record 1 lacks or misuses 'subject'"),
+        ([RECORD, {k: v for k, v in RECORD.items() if k != "subject"}], "record 1: subject is missing"),
         ([RECORD, RECORD | {"target_new": " "}], "record 1: target_new"),
         ([RECORD | {"subject": "Bo"}], "record 0: subject 'Bo'"),
         ([["not", "a", "mapping"]], "record 0"),
