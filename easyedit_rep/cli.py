@@ -1,4 +1,4 @@
-"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `sequence`, `stats`, `run` and `doctor`."""
+"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `sequence`, `stats`, `rephrase`, `run` and `doctor`."""
 
 import json
 import random
@@ -12,11 +12,13 @@ from rich.console import Console
 
 from .commands import sequence, stats
 from .commands.bench import bench, table
+from .commands.rephrase import rephrase
 from .errors import EditError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(bench)
 app.command()(table)
+app.command()(rephrase)
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")
 
