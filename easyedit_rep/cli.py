@@ -84,7 +84,7 @@ def _telling(requests, records):
     """The first edit whose pathway mends something, so that there is a story; the table holds all of them."""
 
     def right(record) -> int:
-        return sum(sum(d["exact"]) for k in ("rephrase", "shuffle") for d in record["post"]["robustness"][k].values())
+        return sum(sum(d["exact"] or ()) for k in ("rephrase", "shuffle") for d in record["post"]["robustness"][k].values())
 
     for base, robust in zip(records[::2], records[1::2], strict=True):
         if base["post"]["robustness"]["success"] == [1.0] and right(robust) > right(base) + 2:

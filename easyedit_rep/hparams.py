@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from .config import build, check_keys, read_yaml
 from .errors import EditError
+from .evaluation.measures import Measures
 from .methods import METHODS, get_method
 from .pathway.training import PathwayTraining
 
@@ -40,15 +41,17 @@ class QueryOptions:
         rephrase_file: JSON {subject: [other names]}.
         shuffle_count, long_context_count: how many; the first half of each is trained on.
         long_context_tokens: length of a long context (paper: 512).
+        negative_count: of each kind of prompt whose answer must stay (`queries/contrasts.py`), asked before and after; 0: none.
     """
 
     rephrase_file: str | None = None
     shuffle_count: int = 10
     long_context_count: int = 10
     long_context_tokens: int = 512
+    negative_count: int = 0
 
     def __post_init__(self):
-        for name in ("shuffle_count", "long_context_count"):
+        for name in ("shuffle_count", "long_context_count", "negative_count"):
             if getattr(self, name) < 0:
                 raise EditError(f"{name}: {getattr(self, name)} is negative")
         if self.long_context_tokens < 1:
@@ -69,6 +72,7 @@ class RepOptions:
         seed: of contexts, queries and training.
         value_cache: folder where optimised values are kept for later runs (native engine).
         pathways: false leaves the base method's edits as they are.
+        measures: what is measured beyond the paper's table, because it takes longer.
     """
 
     base: str = "ROME"
@@ -82,6 +86,7 @@ class RepOptions:
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)
     queries: QueryOptions = field(default_factory=QueryOptions)
+    measures: Measures = field(default_factory=Measures)
 
     def __post_init__(self):
         if self.engine not in ("native", "easyedit"):

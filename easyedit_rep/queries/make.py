@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..datasets.corpus import Corpus
 from ..memory.tokens import Prompt
-from ..request import EditRequest
+from ..request import EditRequest, Question
+from .contrasts import contrasts
 from .long_context import long_contexts
 from .shuffle import shuffled_subjects
 
@@ -30,11 +31,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Queries:
-    """Rephrased and shuffled subjects, and long contexts, of one request."""
+    """Rephrased and shuffled subjects, and long contexts, of one request.
+
+    Attributes:
+        negatives: by kind, questions whose answer the edit must leave alone (`contrasts`).
+        not_applicable: kinds that were asked for and cannot be: a subject of one token has no shuffle.
+    """
 
     rephrase: Split
     shuffle: Split
     long: Split
+    negatives: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
+    not_applicable: frozenset[str] = frozenset()
 
     def prompts(self, prompt: Prompt) -> dict[str, dict[str, list[Prompt]]]:
         """{kind: {domain: prompts}} with each variant put in its place."""
@@ -48,6 +56,10 @@ class Queries:
             for kind, put in place.items()
         }
 
+    def only_negatives(self) -> "Queries":
+        """What must be asked before an edit, to be compared with."""
+        return Queries(Split(), Split(), Split(), self.negatives)
+
 
 @dataclass(frozen=True)
 class QueryMaker:
@@ -59,6 +71,8 @@ class QueryMaker:
         shuffle_count, long_context_count: how many of each (both halves together).
         long_context_tokens: length of a made context (paper: 512).
         max_tokens: the model's positions; contexts are cut so that prompt and target still fit.
+        negative_count: how many negatives of each kind.
+        names: other subjects for negatives are made from.
     """
 
     tok: object
@@ -69,6 +83,8 @@ class QueryMaker:
     long_context_tokens: int
     max_tokens: int
     seed: int
+    negative_count: int = 0
+    names: tuple[str, ...] = ()
 
     def __call__(self, request: EditRequest) -> Queries:
         subject = request.subject
@@ -78,8 +94,11 @@ class QueryMaker:
         if not contexts and self.corpus is not None and self.long_context_count and room > 8:
             length = min(self.long_context_tokens, room)
             contexts = long_contexts(self.tok, self.corpus, subject, self.long_context_count, length, self.seed)
+        shuffles = shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)
         return Queries(
             Split.halves(rephrases),
-            Split.halves(shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)),
+            Split.halves(shuffles),
             Split.halves(contexts),
+            contrasts(request, self.names, self.negative_count, self.seed),
+            frozenset() if shuffles or not self.shuffle_count else frozenset({"shuffle"}),
         )
