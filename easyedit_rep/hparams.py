@@ -39,18 +39,24 @@ class QueryOptions:
 
     Attributes:
         rephrase_file: JSON {subject: [other names]}.
-        shuffle_count, long_context_count: how many; the first half of each is trained on.
+        rephrase_rules: make other names by rule for requests that have none, neither of their own nor in the file (`queries/rules.py`).
+        shuffle_count, long_context_count: how many; half of each is trained on.
+        split: which half: `first` as in the paper's release, or one `drawn` by seed and subject.
         long_context_tokens: length of a long context (paper: 512).
         negative_count: of each kind of prompt whose answer must stay (`queries/contrasts.py`), asked before and after; 0: none.
     """
 
     rephrase_file: str | None = None
+    rephrase_rules: bool = False
     shuffle_count: int = 10
     long_context_count: int = 10
     long_context_tokens: int = 512
     negative_count: int = 0
+    split: str = "first"
 
     def __post_init__(self):
+        if self.split not in ("first", "drawn"):
+            raise EditError(f"split: {self.split!r} is neither first nor drawn")
         for name in ("shuffle_count", "long_context_count", "negative_count"):
             if getattr(self, name) < 0:
                 raise EditError(f"{name}: {getattr(self, name)} is negative")

@@ -25,6 +25,7 @@ from .queries import QueryMaker
 from .queries.contrasts import TRAINED_NAMES, held_out_names
 from .queries.negatives import OrdinaryText
 from .queries.rephrase import load_rephrases
+from .queries.rules import RULE_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -125,4 +126,6 @@ class Unedited:
             seed=self.hparams.rep.seed,
             negative_count=options.negative_count,
             names=held_out_names(self.corpus, self.hparams.rep.seed) if options.negative_count else (),
+            rule_count=RULE_NAMES if options.rephrase_rules else 0,
+            draw_split=options.split == "drawn",
         )

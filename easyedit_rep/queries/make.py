@@ -1,5 +1,6 @@
 """All robustness queries of a request: what it brings, and what it lacks made for it."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from ..memory.tokens import Prompt
 from ..request import EditRequest, Question
 from .contrasts import contrasts
 from .long_context import long_contexts
+from .rules import rule_rephrases
 from .shuffle import shuffled_subjects
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,14 @@ class Split:
         distinct = tuple(dict.fromkeys(variants))
         middle = (len(distinct) + 1) // 2
         return cls(distinct[:middle], distinct[middle:])
+
+    @classmethod
+    def drawn(cls, variants: tuple[str, ...], subject: str, seed: int) -> "Split":
+        """⌈n/2⌉ drawn by `seed` and `subject` are in-domain, whatever the order they come in; each half keeps that order."""
+        distinct = tuple(dict.fromkeys(variants))
+        rank = {v: hashlib.sha256(f"split/{seed}/{subject}/{v}".encode()).digest() for v in distinct}
+        trained = set(sorted(distinct, key=rank.__getitem__)[: (len(distinct) + 1) // 2])
+        return cls(tuple(v for v in distinct if v in trained), tuple(v for v in distinct if v not in trained))
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class QueryMaker:
         max_tokens: the model's positions; contexts are cut so that prompt and target still fit.
         negative_count: how many negatives of each kind.
         names: other subjects for negatives are made from.
+        rule_count: names made by rule for requests that have none else (`rules.py`).
+        draw_split: draw the halves by `seed` and subject; else the first half is in-domain.
     """
 
     tok: object
@@ -85,10 +97,15 @@ class QueryMaker:
     seed: int
     negative_count: int = 0
     names: tuple[str, ...] = ()
+    rule_count: int = 0
+    draw_split: bool = False
+
+    def _split(self, variants: tuple[str, ...], subject: str) -> Split:
+        return Split.drawn(variants, subject, self.seed) if self.draw_split else Split.halves(variants)
 
     def __call__(self, request: EditRequest) -> Queries:
         subject = request.subject
-        rephrases = request.subject_rephrase or self.rephrases.get(subject, ())
+        rephrases = request.subject_rephrase or self.rephrases.get(subject, ()) or rule_rephrases(subject, self.rule_count, self.seed)
         room = self.max_tokens - len(self.tok(f"{request.text} {request.target_new}")["input_ids"]) - 8
         contexts = request.long_context
         if not contexts and self.corpus is not None and self.long_context_count and room > 8:
@@ -96,9 +113,9 @@ class QueryMaker:
             contexts = long_contexts(self.tok, self.corpus, subject, self.long_context_count, length, self.seed)
         shuffles = shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)
         return Queries(
-            Split.halves(rephrases),
-            Split.halves(shuffles),
-            Split.halves(contexts),
+            self._split(rephrases, subject),
+            self._split(shuffles, subject),
+            self._split(contexts, subject),
             contrasts(request, self.names, self.negative_count, self.seed),
             frozenset() if shuffles or not self.shuffle_count else frozenset({"shuffle"}),
         )
