@@ -9,6 +9,7 @@ edits[0].undo()
 
 from .editor import RobustEditor
 from .errors import EditError
+from .evaluation.any_model import Evaluation, evaluate
 from .hparams import D4SHyperParams, REPHyperParams
 from .ledger import Edit, Ledger
 from .pathway import RepConfig, RepLayer, RepModel
@@ -20,6 +21,7 @@ __all__ = [
     "Edit",
     "EditError",
     "EditRequest",
+    "Evaluation",
     "Ledger",
     "REPHyperParams",
     "RepConfig",
@@ -27,4 +29,5 @@ __all__ = [
     "RepModel",
     "RobustEditor",
     "__version__",
+    "evaluate",
 ]

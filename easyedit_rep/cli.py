@@ -1,4 +1,4 @@
-"""The command line: `easyedit-rep demo`, `edit`, `bench`, `table`, `data`, `sequence`, `stats`, `run` and `doctor`."""
+"""The command line: `demo`, `edit`, `bench`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
 
 import json
 import random
@@ -14,6 +14,7 @@ from .commands import data as data_commands
 from .commands import sequence, stats
 from .commands.bench import bench, table
 from .commands.data import Columns, DataFormat, Strict, summarise
+from .commands.rephrase import rephrase
 from .errors import EditError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 app.command()(bench)
 app.command()(table)
 app.add_typer(data_commands.app, name="data")
+app.command()(rephrase)
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")
 
@@ -85,7 +87,7 @@ def _telling(requests, records):
     """The first edit whose pathway mends something, so that there is a story; the table holds all of them."""
 
     def right(record) -> int:
-        return sum(sum(d["exact"]) for k in ("rephrase", "shuffle") for d in record["post"]["robustness"][k].values())
+        return sum(sum(d["exact"] or ()) for k in ("rephrase", "shuffle") for d in record["post"]["robustness"][k].values())
 
     for base, robust in zip(records[::2], records[1::2], strict=True):
         if base["post"]["robustness"]["success"] == [1.0] and right(robust) > right(base) + 2:

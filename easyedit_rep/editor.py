@@ -219,7 +219,7 @@ class RobustEditor:
         self.memory  # noqa: B018 (contexts and C come from the model before its first edit, or are refused now)
         queries = [self.queries(request) for request in requests]
         metrics = [
-            {"case_id": i, "requested_rewrite": asdict(r), "pre": evaluate(self.anatomy, self.tok, r, q)}
+            {"case_id": i, "requested_rewrite": asdict(r), "pre": evaluate(self.anatomy, self.tok, r, q, self.hparams.rep.measures)}
             for i, (r, q) in enumerate(zip(requests, queries, strict=True))
         ]
         kept: list[Edit] = []
@@ -228,7 +228,7 @@ class RobustEditor:
             kept.append(edit)
             try:
                 row["time"] = sum(edit.seconds.values())
-                row["post"] = evaluate(self.anatomy, self.tok, request, query)
+                row["post"] = evaluate(self.anatomy, self.tok, request, query, self.hparams.rep.measures)
                 finish_locality(row["pre"], row["post"])
             finally:
                 if not sequential_edit and len(requests) > 1:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from .config import build, check_keys, read_yaml
 from .errors import EditError
+from .evaluation.measures import Measures
 from .methods import METHODS, get_method
 from .pathway.training import PathwayTraining
 
@@ -38,17 +39,25 @@ class QueryOptions:
 
     Attributes:
         rephrase_file: JSON {subject: [other names]}.
-        shuffle_count, long_context_count: how many; the first half of each is trained on.
+        rephrase_rules: make other names by rule for requests that have none, neither of their own nor in the file (`queries/rules.py`).
+        shuffle_count, long_context_count: how many; half of each is trained on.
+        split: which half: `first` as in the paper's release, or one `drawn` by seed and subject.
         long_context_tokens: length of a long context (paper: 512).
+        negative_count: of each kind of prompt whose answer must stay (`queries/contrasts.py`), asked before and after; 0: none.
     """
 
     rephrase_file: str | None = None
+    rephrase_rules: bool = False
     shuffle_count: int = 10
     long_context_count: int = 10
     long_context_tokens: int = 512
+    negative_count: int = 0
+    split: str = "first"
 
     def __post_init__(self):
-        for name in ("shuffle_count", "long_context_count"):
+        if self.split not in ("first", "drawn"):
+            raise EditError(f"split: {self.split!r} is neither first nor drawn")
+        for name in ("shuffle_count", "long_context_count", "negative_count"):
             if getattr(self, name) < 0:
                 raise EditError(f"{name}: {getattr(self, name)} is negative")
         if self.long_context_tokens < 1:
@@ -69,6 +78,7 @@ class RepOptions:
         seed: of contexts, queries and training.
         value_cache: folder where optimised values are kept for later runs (native engine).
         pathways: false leaves the base method's edits as they are.
+        measures: what is measured beyond the paper's table, because it takes longer.
     """
 
     base: str = "ROME"
@@ -82,6 +92,7 @@ class RepOptions:
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)
     queries: QueryOptions = field(default_factory=QueryOptions)
+    measures: Measures = field(default_factory=Measures)
 
     def __post_init__(self):
         if self.engine not in ("native", "easyedit"):

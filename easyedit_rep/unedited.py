@@ -22,8 +22,10 @@ from .methods import METHODS, Memory
 from .methods.memit import MEMIT
 from .pathway.model import pathways_disabled
 from .queries import QueryMaker
+from .queries.contrasts import TRAINED_NAMES, held_out_names
 from .queries.negatives import OrdinaryText
 from .queries.rephrase import load_rephrases
+from .queries.rules import RULE_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class Unedited:
 
     @cached_property
     def text(self) -> OrdinaryText:
-        return OrdinaryText.from_corpus(self.corpus, 400, self.hparams.rep.seed)
+        return OrdinaryText.from_corpus(self.corpus, TRAINED_NAMES, self.hparams.rep.seed)
 
     @cached_property
     def text_keys(self) -> dict[int, Tensor]:
@@ -122,4 +124,8 @@ class Unedited:
             long_context_tokens=options.long_context_tokens,
             max_tokens=self.anatomy.max_positions,
             seed=self.hparams.rep.seed,
+            negative_count=options.negative_count,
+            names=held_out_names(self.corpus, self.hparams.rep.seed) if options.negative_count else (),
+            rule_count=RULE_NAMES if options.rephrase_rules else 0,
+            draw_split=options.split == "drawn",
         )

@@ -50,7 +50,7 @@ def averages(metrics: list[dict], when: str) -> dict[str, float]:
     values["locality"] = [x for row in rows for x in row["locality"].get("neighborhood_acc", [])]
     for kind in ("rephrase", "shuffle", "long"):
         for domain in ("in_domain", "out_of_domain"):
-            values[f"{kind}, {domain.replace('_', '-')}"] = [x for row in rows for x in row["robustness"][kind][domain]["exact"]]
+            values[f"{kind}, {domain.replace('_', '-')}"] = [x for row in rows for x in row["robustness"][kind][domain]["exact"] or ()]
     return {name: 100 * mean(xs) for name, xs in values.items() if xs}
 
 

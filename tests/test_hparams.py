@@ -115,6 +115,10 @@ def test_fields_and_values_are_easyedits(method, name):
         ({"rep": {"pathway": {"dropout": 1.0}}}, "dropout: 1.0 is not"),
         ({"rep": {"queries": {"shuffle_count": -1}}}, "shuffle_count: -1 is negative"),
         ({"rep": {"queries": {"long_context_tokens": 0}}}, "long_context_tokens: 0 is not positive"),
+        ({"rep": {"queries": {"negative_count": -1}}}, "negative_count: -1 is negative"),
+        ({"rep": {"queries": {"split": "last"}}}, "split: 'last' is neither first nor drawn"),
+        ({"rep": {"measures": {"fluency_tokens": 0}}}, "fluency_tokens: 0 is not positive"),
+        ({"rep": {"measures": {"generation": "yes"}}}, "measures.generation must be bool"),
     ],
 )
 def test_refusals_are_one_line_that_names_file_and_value(data, load, change, said):

@@ -8,16 +8,14 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from ..editor import RobustEditor
+from ..evaluation.metrics import EXTRA, REVERSION, TABLE
 from ..evaluation.predict import predict
 from ..evaluation.robustness import evaluate, finish_locality
-from ..queries import Queries, Split
 from ..request import EditRequest
 
 log = logging.getLogger(__name__)
 
-KINDS = ("rephrase", "shuffle", "long")
-DOMAINS = (("in_domain", "id"), ("out_of_domain", "ood"))
-COLUMNS = ("success", "locality", "paraphrase", *(f"{kind}_{short}" for kind in KINDS for _, short in DOMAINS))
+COLUMNS = tuple(metric.name for metric in TABLE)
 """Columns of the paper's Table 1, in its order of ideas; all are percentages of exact matches, locality of unchanged answers."""
 
 
@@ -52,13 +50,13 @@ def compare_one(editor: RobustEditor, index: int, request: EditRequest) -> list[
     base_name = editor.hparams.rep.base
     queries = editor.queries(request)
     # Before the edit only what locality is compared with is asked: the rest would be a third of the run, and is not in the table.
-    pre = evaluate(editor.anatomy, editor.tok, request, Queries(Split(), Split(), Split()))
+    pre = evaluate(editor.anatomy, editor.tok, request, queries.only_negatives())
     base = editor.base_edit(request)
     records = []
     for method, make in ((base_name, lambda: base), (f"{base_name}+REP", lambda: editor.robustify(base, queries))):
         edit = editor.install(make())
         try:
-            post = evaluate(editor.anatomy, editor.tok, request, queries)
+            post = evaluate(editor.anatomy, editor.tok, request, queries, editor.hparams.rep.measures)
         finally:
             edit.undo()
         finish_locality(pre, post)
@@ -89,26 +87,19 @@ def write_jsonl(records: Iterable[dict], path: Path) -> list[dict]:
     return out
 
 
-def _percent(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return round(100 * sum(values) / len(values), 2) if values else None
+def summarise(records: Sequence[dict], *, reversion: bool = False) -> list[dict]:
+    """One row a method: `COLUMNS`, micro-averaged over queries (None: nothing was asked), `n`, `seconds_per_edit`.
 
-
-def summarise(records: Sequence[dict]) -> list[dict]:
-    """One row a method: `COLUMNS` in percent, micro-averaged over queries (None: nothing was asked), `n` and `seconds_per_edit`."""
+    What else was measured (`metrics.EXTRA`) has columns where some record has it; Reversion only if asked for, since it is always there.
+    """
+    done = [r["post"] for r in records if "error" not in r]
+    optional = [m for m in (*([REVERSION] if reversion else []), *EXTRA) if m.micro(done) is not None]
     rows = []
     for method in dict.fromkeys(r["method"] for r in records):
         mine = [r for r in records if r["method"] == method and "error" not in r]
-        row = {
-            "method": method,
-            "n": len(mine),
-            "success": _percent(v for r in mine for v in r["post"]["robustness"]["success"]),
-            "locality": _percent(v for r in mine for key, values in r["post"]["locality"].items() if key.endswith("_acc") for v in values),
-            "paraphrase": _percent(v for r in mine for v in r["post"]["robustness"]["paraphrase"]),
-        }
-        for kind in KINDS:
-            for domain, short in DOMAINS:
-                row[f"{kind}_{short}"] = _percent(v for r in mine for v in r["post"]["robustness"][kind][domain]["exact"])
+        posts = [r["post"] for r in mine]
+        means = {metric.name: metric.micro(posts) for metric in (*TABLE, *optional)}
+        row = {"method": method, "n": len(mine), **{name: None if v is None else round(v, 2) for name, v in means.items()}}
         row["seconds_per_edit"] = round(sum(sum(r["seconds"].values()) for r in mine) / len(mine), 4) if mine else None
         refused = sum(r["method"] == method for r in records) - len(mine)
         rows.append({**row, "refused": refused} if refused else row)

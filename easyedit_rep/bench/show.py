@@ -7,21 +7,10 @@ from rich import box
 from rich.table import Table
 
 from ..editor import RobustEditor
+from ..evaluation.generation import greedy
+from ..evaluation.metrics import HEADINGS, printed
 from ..memory.tokens import continuation
 from ..request import EditRequest
-from .compare import COLUMNS
-
-HEADINGS = {
-    "success": "Succ.",
-    "locality": "Loc.",
-    "paraphrase": "Para.",
-    "rephrase_id": "Reph.\nID",
-    "rephrase_ood": "Reph.\nOOD",
-    "shuffle_id": "Shuf.\nID",
-    "shuffle_ood": "Shuf.\nOOD",
-    "long_id": "Long\nID",
-    "long_ood": "Long\nOOD",
-}
 
 
 def table(rows: Sequence[dict], title: str) -> Table:
@@ -29,14 +18,15 @@ def table(rows: Sequence[dict], title: str) -> Table:
     note = "percent of queries, exact match of all target tokens;\nID: in-domain, trained on; OOD: out-of-domain, never seen"
     out = Table(title=title, caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     out.add_column("", no_wrap=True)
-    for name in COLUMNS:
+    names = printed(rows)
+    for name in names:
         out.add_column(HEADINGS[name], justify="right", no_wrap=True)
     out.add_column("s/edit", justify="right", no_wrap=True)
     for row in rows:
-        out.add_row(row["method"], *(_cell(row[name]) for name in COLUMNS), f"{row['seconds_per_edit']:.2f}")
+        out.add_row(row["method"], *(_cell(row[name]) for name in names), f"{row['seconds_per_edit']:.2f}")
     if len(rows) == 2:
         first, last = rows
-        gains = [None if first[n] is None or last[n] is None else last[n] - first[n] for n in COLUMNS]
+        gains = [None if first[n] is None or last[n] is None else last[n] - first[n] for n in names]
         out.add_row(
             "gain",
             *("–" if g is None else f"{g:+.1f}" for g in gains),
@@ -56,7 +46,7 @@ def draw(rows: Sequence[dict], path: Path, title: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    names = [n for n in COLUMNS if any(r[n] is not None for r in rows)]
+    names = [n for n in printed(rows) if n != "fluency" and any(r[n] is not None for r in rows)]
     figure, axes = plt.subplots(figsize=(10, 4.2), layout="constrained")
     width = 0.8 / len(rows)
     styles = [("#b8b8b8", "//"), ("#1f5a94", None), ("#222222", None)]
@@ -105,16 +95,6 @@ def tell(editor: RobustEditor, request: EditRequest) -> Table:
 
 def _answers(editor: RobustEditor, texts: Sequence[str], target: str) -> list[str]:
     """Greedy continuations, as many tokens as the target has; nothing is teacher-forced."""
-    out = []
-    for text in texts:
-        _, wanted = continuation(editor.tok, text, target)
-        enc = editor.tok(text, return_tensors="pt").to(editor.anatomy.embedding_device)
-        ids = editor.model.generate(
-            input_ids=enc["input_ids"],
-            attention_mask=enc["attention_mask"],
-            max_new_tokens=len(wanted),
-            do_sample=False,
-            pad_token_id=editor.tok.pad_token_id or 0,
-        )
-        out.append(editor.tok.decode(ids[0, enc["input_ids"].shape[1] :], skip_special_tokens=True).strip())
-    return out
+    lengths = [len(continuation(editor.tok, text, target)[1]) for text in texts]
+    said = greedy(editor.anatomy, editor.tok, texts, lengths)
+    return [answer.strip() for answer in editor.tok.batch_decode(said, skip_special_tokens=True)]

@@ -8,15 +8,15 @@ from rich import box
 from rich.table import Table
 
 from ..errors import EditError
-from .compare import COLUMNS, summarise
+from ..evaluation.metrics import HEADINGS, printed
+from .compare import summarise
 from .journal import read_journal
-from .show import HEADINGS
 
 FORMATS = ("terminal", "markdown", "latex", "csv")
 
 
 def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
-    """One row for each journal and method: run (YAML and data), model, data, base, method, seed, n, and `COLUMNS` in percent,
+    """One row for each journal and method: run (YAML and data), model, data, base, method, seed, n, and the metrics in percent,
     micro-averaged over queries."""
     rows = []
     for path in paths:
@@ -29,7 +29,7 @@ def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
             "base": hparams["rep"]["base"],
             "seed": provenance["seed"],
         }
-        rows += [{**about, **row} for row in summarise(records)]
+        rows += [{**about, **row} for row in summarise(records, reversion=True)]
     if not rows:
         raise EditError("no records yet: run `easyedit-rep bench` first")
     return pandas.DataFrame(rows)
@@ -40,14 +40,18 @@ def over_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:
 
     Columns are pairs (name, "mean" | "std"); (n, "mean") is the number of facts, (seed, "count") the number of seeds.
     """
-    wanted = {"n": ["mean"], "seed": ["count"], **{name: ["mean", "std"] for name in (*COLUMNS, "seconds_per_edit")}}
+    wanted = {"n": ["mean"], "seed": ["count"], **{name: ["mean", "std"] for name in (*_metrics(rows), "seconds_per_edit")}}
     return rows.groupby(["run", "model", "data", "base", "method"], sort=False).agg(wanted)
+
+
+def _metrics(rows: pandas.DataFrame) -> list[str]:
+    return printed(rows.astype(object).where(rows.notna(), None).to_dict("records"))
 
 
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """The printed table of `over_seeds`: "mean ± std" (or the mean alone for one seed), and after each pair what REP adds."""
     several = (rows[("seed", "count")] > 1).any()
-    names = (*COLUMNS, "seconds_per_edit")
+    names = [name for name, kind in rows.columns if kind == "mean" and name != "n"]
     out = []
     plain = rows.index.droplevel("run")
     for (run, model, data, base), pair in rows.groupby(level=["run", "model", "data", "base"], sort=False):
@@ -64,7 +68,7 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
             first, last = (row for _, row in pair.iterrows())
             gains = {name: _cell(last[name, "mean"] - first[name, "mean"], None, "+") for name in names}
             out.append({**about, "method": f"gain over {base}", "facts": "", **gains})
-    heads = {name: HEADINGS[name].replace("\n", " ") for name in COLUMNS}
+    heads = {name: HEADINGS[name].replace("\n", " ") for name in names if name in HEADINGS}
     return pandas.DataFrame(out).rename(columns={**heads, "seconds_per_edit": "s/edit"})
 
 

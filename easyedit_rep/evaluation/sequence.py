@@ -35,7 +35,7 @@ def measure(
         if queries:
             for kind in ("rephrase", "shuffle", "long"):
                 for domain, short in (("in_domain", "id"), ("out_of_domain", "ood")):
-                    row[f"{kind}_{short}"] = post["robustness"][kind][domain]["exact"]
+                    row[f"{kind}_{short}"] = post["robustness"][kind][domain]["exact"] or []
         out.append(row)
     return out
 

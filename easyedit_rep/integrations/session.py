@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ..editor import RobustEditor
 from ..errors import EditError
-from ..evaluation.robustness import evaluate
+from ..evaluation.robustness import evaluate, finish_negatives
 from ..hparams import REPHyperParams
 from ..ledger import Edit
 from ..memory.covariance import Covariance
+from ..pathway.model import pathways_disabled
 from ..queries import Queries
 from ..request import EditRequest
 
@@ -78,8 +79,16 @@ class Session:
 
     def robustness(self, request: EditRequest) -> dict:
         editor = self.editor
-        bare = replace(request, locality={}, portability={})  # EasyEdit measures these itself
-        return evaluate(editor.anatomy, editor.tok, bare, self.queries(request))["robustness"]
+        queries = self.queries(request)
+        bare = replace(request, locality={}, portability={})  # EasyEdit measures these itself, and fluency
+        measures = replace(editor.hparams.rep.measures, fluency=False)
+        found = evaluate(editor.anatomy, editor.tok, bare, queries, measures)["robustness"]
+        if queries.negatives:
+            # EasyEdit does not say which call is `pre`; the unedited model can be asked at any time.
+            with pathways_disabled(editor.model), editor.ledger.unedited():
+                before = evaluate(editor.anatomy, editor.tok, bare, queries.only_negatives())
+            finish_negatives(before["robustness"]["negatives"], found)
+        return found
 
     def apply(self, *requests: EditRequest) -> Edit:
         return self.editor.apply(*requests, queries=[self.queries(request) for request in requests])

@@ -1,13 +1,16 @@
 """All robustness queries of a request: what it brings, and what it lacks made for it."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..datasets.corpus import Corpus
 from ..memory.tokens import Prompt
-from ..request import EditRequest
+from ..request import EditRequest, Question
+from .contrasts import contrasts
 from .long_context import long_contexts
+from .rules import rule_rephrases
 from .shuffle import shuffled_subjects
 
 log = logging.getLogger(__name__)
@@ -27,14 +30,29 @@ class Split:
         middle = (len(distinct) + 1) // 2
         return cls(distinct[:middle], distinct[middle:])
 
+    @classmethod
+    def drawn(cls, variants: tuple[str, ...], subject: str, seed: int) -> "Split":
+        """⌈n/2⌉ drawn by `seed` and `subject` are in-domain, whatever the order they come in; each half keeps that order."""
+        distinct = tuple(dict.fromkeys(variants))
+        rank = {v: hashlib.sha256(f"split/{seed}/{subject}/{v}".encode()).digest() for v in distinct}
+        trained = set(sorted(distinct, key=rank.__getitem__)[: (len(distinct) + 1) // 2])
+        return cls(tuple(v for v in distinct if v in trained), tuple(v for v in distinct if v not in trained))
+
 
 @dataclass(frozen=True)
 class Queries:
-    """Rephrased and shuffled subjects, and long contexts, of one request."""
+    """Rephrased and shuffled subjects, and long contexts, of one request.
+
+    Attributes:
+        negatives: by kind, questions whose answer the edit must leave alone (`contrasts`).
+        not_applicable: kinds that were asked for and cannot be: a subject of one token has no shuffle.
+    """
 
     rephrase: Split
     shuffle: Split
     long: Split
+    negatives: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
+    not_applicable: frozenset[str] = frozenset()
 
     def prompts(self, prompt: Prompt) -> dict[str, dict[str, list[Prompt]]]:
         """{kind: {domain: prompts}} with each variant put in its place."""
@@ -48,6 +66,10 @@ class Queries:
             for kind, put in place.items()
         }
 
+    def only_negatives(self) -> "Queries":
+        """What must be asked before an edit, to be compared with."""
+        return Queries(Split(), Split(), Split(), self.negatives)
+
 
 @dataclass(frozen=True)
 class QueryMaker:
@@ -59,6 +81,10 @@ class QueryMaker:
         shuffle_count, long_context_count: how many of each (both halves together).
         long_context_tokens: length of a made context (paper: 512).
         max_tokens: the model's positions; contexts are cut so that prompt and target still fit.
+        negative_count: how many negatives of each kind.
+        names: other subjects for negatives are made from.
+        rule_count: names made by rule for requests that have none else (`rules.py`).
+        draw_split: draw the halves by `seed` and subject; else the first half is in-domain.
     """
 
     tok: object
@@ -69,17 +95,27 @@ class QueryMaker:
     long_context_tokens: int
     max_tokens: int
     seed: int
+    negative_count: int = 0
+    names: tuple[str, ...] = ()
+    rule_count: int = 0
+    draw_split: bool = False
+
+    def _split(self, variants: tuple[str, ...], subject: str) -> Split:
+        return Split.drawn(variants, subject, self.seed) if self.draw_split else Split.halves(variants)
 
     def __call__(self, request: EditRequest) -> Queries:
         subject = request.subject
-        rephrases = request.subject_rephrase or self.rephrases.get(subject, ())
+        rephrases = request.subject_rephrase or self.rephrases.get(subject, ()) or rule_rephrases(subject, self.rule_count, self.seed)
         room = self.max_tokens - len(self.tok(f"{request.text} {request.target_new}")["input_ids"]) - 8
         contexts = request.long_context
         if not contexts and self.corpus is not None and self.long_context_count and room > 8:
             length = min(self.long_context_tokens, room)
             contexts = long_contexts(self.tok, self.corpus, subject, self.long_context_count, length, self.seed)
+        shuffles = shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)
         return Queries(
-            Split.halves(rephrases),
-            Split.halves(shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)),
-            Split.halves(contexts),
+            self._split(rephrases, subject),
+            self._split(shuffles, subject),
+            self._split(contexts, subject),
+            contrasts(request, self.names, self.negative_count, self.seed),
+            frozenset() if shuffles or not self.shuffle_count else frozenset({"shuffle"}),
         )
