@@ -92,11 +92,11 @@ def render(table: pandas.DataFrame, style: str) -> str | Table:
 
 
 def _terminal(table: pandas.DataFrame) -> Table:
-    """In 80 columns: what is the same in all rows stands in the title, deviations under their means."""
+    """In 80 columns or little more: what is the same in all rows stands in the title, deviations under their means."""
     about = {name: table[name].replace("", None).dropna() for name in ("model", "data", "facts") if name in table}
     constant = [name for name, values in about.items() if values.nunique() == 1]
     title = [about[name].iloc[0] + (" facts" if name == "facts" else "") for name in constant]
-    shown = table.drop(columns=constant)
+    shown = table.drop(columns=[*constant, *({"Rev."} & set(table.columns))])  # the other formats have it
     out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=", ".join(title) or None)
     for name in shown.columns:
         left = name in ("model", "data", "method")
