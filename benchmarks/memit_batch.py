@@ -93,6 +93,7 @@ def main(
     n: Annotated[int, typer.Option(min=1, help="Requests in the batch.")] = 64,
     repeats: Annotated[int, typer.Option(min=1, help="How often each side is timed.")] = 3,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
+    memory: Annotated[bool, typer.Option(help="Also measure peak memory, which runs each side once more.")] = True,
     memory_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     home = Path(os.environ.get("EASYEDIT_HOME", "EASYEDIT_HOME is unset")).expanduser()
@@ -118,7 +119,7 @@ def main(
     command = [sys.executable, __file__, str(yaml), "--data", str(data), "--n", str(n), "--memory-of"]
     peak = {
         side: json.loads(subprocess.run([*command, side], check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        for side in SIDES
+        for side in (SIDES if memory else ())
     }
     show(editor, len(requests), seconds, peak, cosine(deltas["native"], deltas["EasyEdit"]), json_file)
 
@@ -131,7 +132,7 @@ def show(editor: RobustEditor, n: int, seconds: dict, peak: dict, agreement: flo
     for name in ("", "median s", "all", "peak MiB"):
         table.add_column(name, justify="right" if name else "left")
     for side, taken in seconds.items():
-        table.add_row(side, f"{statistics.median(taken):.2f}", " ".join(f"{t:.2f}" for t in taken), f"{peak[side]:.0f}")
+        table.add_row(side, f"{statistics.median(taken):.2f}", " ".join(f"{t:.2f}" for t in taken), f"{peak[side]:.0f}" if peak else "–")
     ratio = statistics.median(seconds["EasyEdit"]) / statistics.median(seconds["native"])
     table.caption = f"EasyEdit / native: {ratio:.1f} × the time; smallest cosine between the weight changes {agreement:.6f}"
     Console().print(table)
