@@ -1,19 +1,17 @@
 """D4S: MEMIT's spread over a memory of all edits so far, so that none undoes another (Dump for Sequence, NeurIPS 2024, section 4)."""
 
 from collections.abc import Sequence as Requests
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import torch
+from torch import Tensor
 
 from ..errors import EditError
-from ..memory.delta import scratch_weights
-from ..memory.keys import read_outputs
-from ..memory.tokens import locate
+from ..memory.delta import Delta
 from ..request import EditRequest
 from .base import BaseEdit, Memory, Method
-from .memit import MEMITOptions, average
+from .memit import MEMITOptions, spread
 
 if TYPE_CHECKING:
     from ..sequence.sequence import Sequence
@@ -64,32 +62,21 @@ class D4SOptions(MEMITOptions):
 def d4s(memory: Memory, hparams, requests: Requests[EditRequest], sequence: "Sequence") -> BaseEdit:
     """The pairs (K, R) of `requests` in every layer, and what they will add to the sequence's Δ; nothing is changed.
 
-    At the j-th of m layers, lower layers carrying their new Δ: K, the averaged keys; R = (z* − h) / (m − j), with h what the last edited
-    layer gives out for the bare prompt. Measured on the edited model R is what is still missing there, and Δ's own share is added.
+    `spread`, with lower layers carrying their new Δ. Measured on the edited model R is what is still missing there, and Δ's own share
+    is added.
     """
-    anatomy, layers, options = memory.anatomy, sorted(hparams.layers), hparams.method.d4s
-    original, top = options.measure_on == "original", max(hparams.layers)
-    prompts = [request.located for request in requests]
-    bare = [locate(memory.tok, prompt) for prompt in prompts]
-    deltas, keys, pairs = {}, {}, {}
-    with ExitStack() as stack:
-        if original:
-            stack.enter_context(sequence.ledger.unedited())
-        values = memory.values(requests, top, hparams, block="layer")
-        residual = torch.stack([value.change for value in values])
-        wanted = torch.stack([value.initial for value in values]) + residual
-        running = stack.enter_context(scratch_weights(anatomy, layers[:-1]))
-        for j, layer in enumerate(layers):
-            keys[layer] = average(memory.context_keys(prompts, [layer])[layer])
-            if j and options.residual == "refresh":
-                residual = wanted - read_outputs(anatomy, bare, top).to(wanted)
-            pairs[layer] = sequence.pairs(layer, keys[layer], residual / (len(layers) - j), relative=not original)
-            deltas[layer] = sequence.step(layer, *pairs[layer])
-            if layer in running:
-                if original:
-                    sequence.delta(layer).add_to(running[layer])
-                deltas[layer].add_to(running[layer])
-    return BaseEdit(deltas, keys, {top: [value.numbers() for value in values]}, pairs)
+    options, pairs = hparams.method.d4s, {}
+    original = options.measure_on == "original"
+
+    def write(layer: int, keys: Tensor, residual: Tensor) -> Delta:
+        pairs[layer] = sequence.pairs(layer, keys, residual, relative=not original)
+        return sequence.step(layer, *pairs[layer])
+
+    with sequence.ledger.unedited() if original else nullcontext():
+        edit = spread(
+            memory, hparams, requests, write, refresh=options.residual == "refresh", standing=sequence.delta if original else None
+        )
+    return replace(edit, pairs=pairs)
 
 
 D4S = Method(d4s, D4SOptions, batch=True, context_template_length_params=((10, 5),), sequential=True)

@@ -9,7 +9,7 @@ from ..errors import EditError
 from ..memory.covariance import Covariance
 from ..request import EditRequest
 from .base import BaseEdit, Memory, Method
-from .memit import MEMITOptions, solve_right, spread
+from .memit import MEMITOptions, solve_right, spread_adjoint
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def emmet(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
         whitened = covariance.solve(keys.T, options.update_norm_lambda / weight).T / weight
         return solve_right(whitened, keys.T @ whitened, options.emmet_lambda)
 
-    return spread(memory, hparams, requests, adjoint)
+    return spread_adjoint(memory, hparams, requests, adjoint)
 
 
 EMMET = Method(emmet, EMMETOptions, batch=True, context_template_length_params=((10, 5),))

@@ -39,34 +39,58 @@ def average(keys: Tensor) -> Tensor:
     return keys[:, 0] if keys.shape[1] == 1 else (keys[:, 0] + keys[:, 1:].mean(1)) / 2
 
 
-def spread(memory: Memory, hparams, requests: Sequence[EditRequest], adjoint: Callable[[Covariance, Tensor], Tensor]) -> BaseEdit:
+def spread(
+    memory: Memory,
+    hparams,
+    requests: Sequence[EditRequest],
+    write: Callable[[int, Tensor, Tensor], Delta],
+    *,
+    refresh: bool = True,
+    standing: Callable[[int], Delta] | None = None,
+) -> BaseEdit:
     """z*, the output wanted of the last edited layer, approached by every edited layer in turn with the running weights.
 
-    At the j-th of m layers: K, the (D, n) averaged keys; R = (Z − h(current)) / (m − j), the residual; W += R Aᵀ.
+    At the j-th of m layers: K, the (n, D) averaged keys; R = (Z − h) / (m − j), the (n, d) share of the residual; W += write(layer, K, R).
 
     Args:
-        adjoint: (C, K float64) -> A (D, n) float64, which is what tells MEMIT from EMMET.
+        write: what tells MEMIT from EMMET and D4S.
+        refresh: measure h again after every layer; else the first layer's residual is shared out.
+        standing: {layer: ΔW} that the layers below carry besides what is written now.
     """
     anatomy, layers = memory.anatomy, sorted(hparams.layers)
     top, prompts = layers[-1], [request.located for request in requests]
     values = memory.values(requests, top, hparams, block="layer")
-    wanted = torch.stack([value.initial + value.change for value in values])
     residual = torch.stack([value.change for value in values])
+    wanted = torch.stack([value.initial for value in values]) + residual
     bare = [locate(memory.tok, prompt) for prompt in prompts]
     deltas, keys = {}, {}
     with scratch_weights(anatomy, layers[:-1]) as running:
         for j, layer in enumerate(layers):
             keys[layer] = average(memory.context_keys(prompts, [layer])[layer])
-            if j:
+            if j and refresh:
                 residual = wanted - read_outputs(anatomy, bare, top).to(wanted)
-            adjusted = adjoint(memory.covariances[layer], keys[layer].double().T)
-            left = (residual.double() / (len(layers) - j)).T
-            deltas[layer] = Delta(left.float(), adjusted.T.float(), anatomy.is_transposed(layer))
+            deltas[layer] = write(layer, keys[layer], residual / (len(layers) - j))
             if not torch.isfinite(deltas[layer].right).all():
                 raise EditError(f"the update of layer {layer} is NaN or infinite: check mom2 statistics and mom2_update_weight")
             if layer in running:
+                if standing is not None:
+                    standing(layer).add_to(running[layer])
                 deltas[layer].add_to(running[layer])
     return BaseEdit(deltas, keys, {top: [value.numbers() for value in values]})
+
+
+def spread_adjoint(memory: Memory, hparams, requests: Sequence[EditRequest], adjoint: Callable[[Covariance, Tensor], Tensor]) -> BaseEdit:
+    """`spread` with W += Rᵀ Aᵀ at each layer.
+
+    Args:
+        adjoint: (C, K (D, n) float64) -> A (D, n) float64.
+    """
+
+    def write(layer: int, keys: Tensor, residual: Tensor) -> Delta:
+        adjusted = adjoint(memory.covariances[layer], keys.double().T)
+        return Delta(residual.T, adjusted.T.float(), memory.anatomy.is_transposed(layer))
+
+    return spread(memory, hparams, requests, write)
 
 
 def memit(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
@@ -77,7 +101,7 @@ def memit(memory: Memory, hparams, requests: Sequence[EditRequest]) -> BaseEdit:
         whitened = covariance.solve(keys.T).T / weight
         return solve_right(whitened, keys.T @ whitened, 1.0)
 
-    return spread(memory, hparams, requests, adjoint)
+    return spread_adjoint(memory, hparams, requests, adjoint)
 
 
 def solve_right(columns: Tensor, gram: Tensor, shift: float) -> Tensor:
