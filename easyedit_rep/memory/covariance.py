@@ -21,6 +21,7 @@ from ..datasets.corpus import Corpus
 from ..errors import EditError
 from ..version import __version__
 from .checkpoint import Checkpoint
+from .delta import tensor_digest
 from .keys import check_finite, visit_keys
 from .tokens import batches, pad, token_budget
 
@@ -90,6 +91,11 @@ class Covariance:
         lower, _ = self._factor(extra)
         columns = keys.to(lower).reshape(-1, lower.shape[0]).T
         return torch.cholesky_solve(columns, lower).T.reshape(keys.shape).to(keys)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the moment."""
+        return tensor_digest(self.moment)
 
     def inverse(self) -> Tensor:
         """C⁻¹ (D, D) float64."""

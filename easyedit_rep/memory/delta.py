@@ -1,5 +1,6 @@
 """A change of one weight, kept in factors until it is written."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ class Delta:
         if self.right is None:
             return self.left.norm().item()
         return ((self.left.T @ self.left) * (self.right @ self.right.T).to(self.left.device)).sum().clamp(min=0).sqrt().item()
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's bytes."""
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()
 
 
 @contextmanager

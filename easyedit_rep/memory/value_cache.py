@@ -11,11 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..anatomy import Anatomy
 from ..errors import EditError
-from ..files import replacing
+from ..files import replace_tensors
 from ..version import __version__
 from .values import Value, ValueConfig, ValueTask, optimise_values
 
@@ -75,10 +74,9 @@ def _read(path: Path) -> Value | None:
 
 
 def _write(path: Path, value: Value) -> None:
-    tensors = {"initial": value.initial.cpu().contiguous(), "change": value.change.cpu().contiguous()}
+    tensors = {"initial": value.initial, "change": value.change}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as scratch:
-            save_file(tensors, scratch, metadata={"value": json.dumps(value.numbers())})
-    except (OSError, SafetensorError) as error:
+        replace_tensors(path, tensors, {"value": json.dumps(value.numbers())})
+    except OSError as error:
         raise EditError(f"cannot write the cached value {path} ({error}): free space, or leave out rep.value_cache") from error

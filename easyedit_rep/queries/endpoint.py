@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..errors import EditError
-from ..files import remove_scratch, replacing
+from ..files import replace_json
 from .answers import parse_names, valid_names
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,7 @@ def write_json(path: Path, data: Mapping) -> None:
     """Replace `path` whole, its folder made if need be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_scratch(path)
-        with replacing(path) as scratch:
-            scratch.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        replace_json(path, data)
     except OSError as error:
         raise EditError(f"cannot write {path}: {error.strerror}; give another place") from error
 

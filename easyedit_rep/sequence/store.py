@@ -1,11 +1,10 @@
 """A sequence on disk: saved now and then, taken up again bit for bit.
 
-FOLDER/edits/000000.safetensors …   one file an edit, written once: its pairs and its pathways
-FOLDER/state-000040.safetensors     the memory of every layer after that many edits
+FOLDER/edits/edit0.safetensors …    one file an edit, written once: its pairs and its pathways
+FOLDER/state-000041-000040.safetensors  the memory of every layer (edits ever applied, edits held)
 FOLDER/sequence.json                which of these belong together, and what they were made from; replaced last, atomically
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import EditError
-from ..files import remove_scratch, replacing
+from ..files import replace_json, replace_tensors
 from ..ledger import Edit, Pathway
-from ..memory.delta import Delta
+from ..memory.delta import Delta, tensor_digest
 from ..pathway.config import RepConfig
 from ..request import EditRequest, Question
 from ..version import __version__
@@ -35,9 +34,10 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
         EditError: it cannot be written; the last save is kept.
     """
     folder = Path(folder)
+    about = _about(sequence)
     before = _index(folder) if (folder / "sequence.json").exists() else {"edits": []}
     if before["edits"]:
-        _check_same(before, sequence, folder)
+        _check_same(before, about, folder)
     written = {entry["name"]: entry for entry in before["edits"]}
     try:
         (folder / "edits").mkdir(parents=True, exist_ok=True)
@@ -45,16 +45,14 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
         for edit in sequence.edits:
             if written.get(edit.name, {}).get("digest") != _digest(edit):
                 file = f"edits/{edit.name}.safetensors"
-                _write_tensors(folder / file, _edit_tensors(edit))
+                replace_tensors(folder / file, _edit_tensors(edit))
                 written[edit.name] = {**_edit_record(edit), "file": file}
             entries.append(written[edit.name])
         state = f"state-{sequence.ledger.applied:06d}-{len(sequence.edits):06d}.safetensors"
         tensors = {f"{i}.{name}": value for i, layer in sequence.states.items() for name, value in layer.state_dict().items()}
-        _write_tensors(folder / state, tensors)
-        index = {**_about(sequence), "state": state, "applied": sequence.ledger.applied, "edits": entries}
-        remove_scratch(folder / "sequence.json")
-        with replacing(folder / "sequence.json") as scratch:
-            scratch.write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
+        replace_tensors(folder / state, tensors)
+        index = {**about, "state": state, "applied": sequence.ledger.applied, "edits": entries}
+        replace_json(folder / "sequence.json", index)
     except OSError as error:
         raise EditError(f"cannot save the sequence to {folder} ({error.strerror or error}): the last save is kept") from error
     keep = {state, *(entry["file"] for entry in entries)}
@@ -73,7 +71,7 @@ def load_sequence(sequence: Sequence, folder: Path) -> None:
     if sequence.edits:
         raise EditError(f"the sequence already holds {len(sequence.edits)} edits: load into a fresh one")
     index = _index(folder)
-    _check_same(index, sequence, folder)
+    _check_same(index, _about(sequence), folder)
     try:
         tensors = load_file(folder / index["state"])
         edits = [_edit(sequence, entry, load_file(folder / entry["file"])) for entry in index["edits"]]
@@ -90,15 +88,15 @@ def _about(sequence: Sequence) -> dict:
         "format": FORMAT,
         "layers": sequence.layers,
         "options": asdict(sequence.options),
-        "weights": {str(i): _hash(sequence.ledger.original(i)) for i in sequence.layers},
+        "weights": {str(i): tensor_digest(sequence.ledger.original(i)) for i in sequence.layers},
         "model": anatomy.fingerprint(min(sequence.layers)),
-        "covariances": {str(i): _hash(sequence.covariances[i].moment) for i in sequence.layers},
+        "covariances": {str(i): sequence.covariances[i].digest for i in sequence.layers},
         "versions": {"easyedit_rep": __version__, "torch": torch.__version__},
     }
 
 
-def _check_same(index: Mapping, sequence: Sequence, folder: Path) -> None:
-    for key, value in json.loads(json.dumps(_about(sequence))).items():
+def _check_same(index: Mapping, about: dict, folder: Path) -> None:
+    for key, value in json.loads(json.dumps(about)).items():
         if key != "versions" and index.get(key) != value:
             raise EditError(
                 f"{folder} holds a sequence with another {key} than the loaded model and YAML: {_differs(index.get(key), value)}"
@@ -107,7 +105,7 @@ def _check_same(index: Mapping, sequence: Sequence, folder: Path) -> None:
 
 def _digest(edit: Edit) -> str:
     """What tells an edit from another of the same name."""
-    return _hash(torch.cat([tensor.flatten() for pair in edit.pairs.values() for tensor in pair]))
+    return tensor_digest(torch.cat([tensor.flatten() for pair in edit.pairs.values() for tensor in pair]))
 
 
 def _differs(found, wanted) -> str:
@@ -117,26 +115,11 @@ def _differs(found, wanted) -> str:
     return f"{found!r} there, {wanted!r} here"
 
 
-def _hash(tensor: Tensor) -> str:
-    """SHA-256 of the bytes."""
-    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    return hashlib.sha256(flat.numpy().data).hexdigest()
-
-
 def _index(folder: Path) -> dict:
     try:
         return json.loads((folder / "sequence.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EditError(f"{folder} holds no saved sequence ({error})") from None
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    remove_scratch(path)
-    try:
-        with replacing(path) as scratch:
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, scratch)
-    except SafetensorError as error:  # its own type for a full disk
-        raise OSError(str(error)) from error
 
 
 def _edit_tensors(edit: Edit) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from easyedit_rep import files
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory import value_cache
@@ -84,7 +85,7 @@ def test_a_full_disk_is_said_in_one_line(llama, tok, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(value_cache, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(EditError, match=r"No space left on device.*leave out rep\.value_cache"):
         cached_values(tmp_path, Anatomy(llama), tok, 1, TASKS[:1], CONFIG)
     assert not list(tmp_path.iterdir())

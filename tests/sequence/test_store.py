@@ -10,7 +10,6 @@ from easyedit_rep import files
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.request import EditRequest, Question
-from easyedit_rep.sequence import store
 from easyedit_rep.sequence.store import load_sequence, save_sequence
 
 
@@ -147,7 +146,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_save(make_editor, tmp_path, 
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(EditError, match=r"cannot save the sequence to .* \(No space left on device\): the last save is kept"):
         save_sequence(editor.sequence, tmp_path)
     again = make_editor()
