@@ -54,11 +54,8 @@ def compare_one(editor: RobustEditor, index: int, request: EditRequest) -> list[
     base = editor.base_edit(request)
     records = []
     for method, make in ((base_name, lambda: base), (f"{base_name}+REP", lambda: editor.robustify(base, queries))):
-        edit = editor.install(make())
-        try:
+        with editor.installed(make()) as edit:
             post = evaluate(editor.anatomy, editor.tok, request, queries, editor.hparams.rep.measures)
-        finally:
-            edit.undo()
         finish_locality(pre, post)
         records.append(
             {
