@@ -101,20 +101,19 @@ def rates(records: Sequence[dict]) -> pandas.DataFrame:
 
 
 def table(records: Sequence[dict]) -> pandas.DataFrame:
-    """For some τ and the YAML's own: false fires per 1,000 tokens (mean, median and worst fact), and the share of queries that open."""
+    """Over some τ and the YAML's own: false fires per 1,000 tokens (mean, median and worst fact), and the share of queries that open."""
     found, text = points(records), rates(records)
     own = next(r["threshold"] for r in records if "threshold" in r)
-    rows = []
+    columns = {}
     for tau in sorted({0.5, 0.8, 0.9, 0.99, own} & set(TAUS)):
         per_fact = text[text["tau"] == tau]["rate"]
-        row = {"τ": f"{tau:g}" + (" (YAML)" if tau == own else "")}
-        row["false fires / 1,000 tokens"] = f"{per_fact.mean():.2f}"
-        row["median fact"], row["worst fact"] = f"{per_fact.median():.2f}", f"{per_fact.max():.1f}"
+        column = {"false fires per 1,000 tokens, mean": f"{per_fact.mean():.2f}"}
+        column |= {"…median fact": f"{per_fact.median():.2f}", "…worst fact": f"{per_fact.max():.1f}"}
         for (kind, domain), group in found.groupby(["kind", "domain"], sort=False):
-            name = {"prompt": "prompt", "random": "other subjects"}.get(kind, f"{kind} {domain.upper()}")
-            row[f"{name} open (%)"] = f"{100 * (group['gate'] > tau).mean():.1f}"
-        rows.append(row)
-    return pandas.DataFrame(rows)
+            name = {"prompt": "edited prompt", "random": "other subjects"}.get(kind, f"{kind} {domain.upper()}")
+            column[f"{name}, open (%)"] = f"{100 * (group['gate'] > tau).mean():.1f}"
+        columns[f"τ = {tau:g}" + (" (YAML)" if tau == own else "")] = column
+    return pandas.DataFrame(columns).rename_axis("gate").reset_index()
 
 
 def draw(records: Sequence[dict], path: Path) -> None:
@@ -141,5 +140,7 @@ def draw(records: Sequence[dict], path: Path) -> None:
         for one in (fires, opens):
             one.set_xlabel("gate threshold τ")
             one.axvline(own, **BASELINE)
-        fires.annotate(f"τ = {own:g}", (own, 1), xycoords=("data", "axes fraction"), xytext=(-4, -2), textcoords="offset points", ha="right", va="top")
+        fires.annotate(
+            f"τ = {own:g}", (own, 1), xycoords=("data", "axes fraction"), xytext=(-4, -2), textcoords="offset points", ha="right", va="top"
+        )
         shared_legend(drawn, opens)

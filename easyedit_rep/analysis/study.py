@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from ..bench.journal import Journal
 from ..bench.runs import Run, choose, prepare, provenance
+from ..datasets.corpus import Corpus, load_corpus
 from ..editor import RobustEditor
 from ..errors import EditError
 from ..evaluation.metrics import DOMAINS
@@ -63,7 +64,9 @@ class Study:
     layer: int
 
     @classmethod
-    def of(cls, run: Run, layer: int | None = None, editor: RobustEditor | None = None, tell: Callable[[str], object] = log.info) -> "Study":
+    def of(
+        cls, run: Run, layer: int | None = None, editor: RobustEditor | None = None, tell: Callable[[str], object] = log.info
+    ) -> "Study":
         """For the facts of `run`; `layer` defaults to the lowest edited one, `editor` to a fresh one; `tell` as in `known_only`."""
         editor = editor or prepare(run)
         layers = editor.hparams.layers
@@ -96,6 +99,10 @@ class Study:
         module = self.editor.anatomy.rewrite(self.layer)
         with torch.no_grad():
             return module.adapt(raw) if isinstance(module, RepLayer) else raw
+
+    def text(self, corpus: str | None) -> Corpus:
+        """The corpus of that name or file; the YAML's for None."""
+        return self.editor.unedited.corpus if corpus is None else load_corpus(corpus)
 
     def others(self, fact: int, n: int) -> list[int]:
         """Positions in `facts` of up to `n` facts about other subjects, the next ones after `fact`, round and round."""

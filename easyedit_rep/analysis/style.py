@@ -34,7 +34,9 @@ BASELINE = {"color": "#222222", "linestyle": "--", "linewidth": 1.2}
 
 
 @contextmanager
-def figure(path: Path, rows: int = 1, columns: int = 1, *, width: float = 7.2, height: float = 3.4, **options) -> "Iterator[tuple[Figure, list[Axes]]]":
+def figure(
+    path: Path, rows: int = 1, columns: int = 1, *, width: float = 7.2, height: float = 3.4, **options
+) -> "Iterator[tuple[Figure, list[Axes]]]":
     """A figure and its axes, row after row; drawn inside, written whole to `path` (PNG) at the end.
 
     Args:
@@ -57,15 +59,17 @@ def figure(path: Path, rows: int = 1, columns: int = 1, *, width: float = 7.2, h
             drawn.savefig(scratch, dpi=DPI, format="png")
 
 
-def histogram(axes: "Axes", groups: Sequence[Sequence[float]], edges: Sequence[float], labels: Sequence[str]) -> None:
-    """Bars side by side, each group in percent of itself; values beyond the edges are counted in the outermost bins."""
+def histogram(
+    axes: "Axes", groups: Sequence[Sequence[float]], edges: Sequence[float], labels: Sequence[str], of: int | None = None
+) -> None:
+    """Bars side by side, each group in percent of itself, or of `of`; values beyond the edges are counted in the outermost bins."""
     import numpy as np
 
     edges = np.asarray(edges)
     width = np.diff(edges) / len(groups)
     for i, (values, label) in enumerate(zip(groups, labels, strict=True)):
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-        share = 100 * counts / max(1, len(values))
+        share = 100 * counts / max(1, of or len(values))
         axes.bar(edges[:-1] + i * width, share, width, align="edge", label=label, linewidth=0.6, **FILLS[i])
 
 

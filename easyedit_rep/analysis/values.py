@@ -70,9 +70,17 @@ def draw(records: Sequence[dict], path: Path) -> None:
             values = [found[found["kind"] == kind][state].to_numpy() for kind in kinds]
             middle = {"color": "white" if "hatch" not in FILLS[i] else "black", "linewidth": 1.6}
             axes.boxplot(
-                values, positions=at, widths=0.22, whis=(5, 95), showfliers=False, patch_artist=True, boxprops=FILLS[i],
-                medianprops=middle, label=name, manage_ticks=False,
-            )  # fmt: skip
+                values,
+                positions=at,
+                widths=0.22,
+                whis=(5, 95),
+                showfliers=False,
+                patch_artist=True,
+                boxprops=FILLS[i],
+                medianprops=middle,
+                label=name,
+                manage_ticks=False,
+            )
         axes.set_xticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
         axes.set_ylabel("L2 norm of the value at the subject's last token")
         axes.set_ylim(0)
