@@ -15,6 +15,7 @@ from .commands import data as data_commands
 from .commands.bench import bench, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.rephrase import rephrase
+from .commands.report import report
 from .errors import EditError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ app.command()(table)
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(data_commands.app, name="data")
 app.command()(rephrase)
+app.command()(report)
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")
 

@@ -210,9 +210,15 @@ def table(records: Sequence[dict]) -> pandas.DataFrame:
 
 
 def ratios(found: pandas.DataFrame) -> pandas.Series:
-    """Dose over bound: over β_min for a subject's question, over the bound on the dose's side for an unrelated one."""
-    side = np.where(found["dose"] >= 0, found["high"], found["low"])
-    return found["dose"] / np.where(found["kind"] == "unrelated", side, found["low"])
+    """Dose over bound: over β_min for a subject's question, over the bound on the dose's side for an unrelated one; infinite
+    where that is no bound."""
+    up = found["dose"] >= 0
+    side = np.where(up, found["high"], found["low"])
+    unrelated = found["kind"] == "unrelated"
+    # A bound on the wrong side of nought leaves no room at all, or, for the subject, asks for nothing.
+    bound = np.where(unrelated, side, found["low"])
+    room = np.where(unrelated, np.where(up, bound > 0, bound < 0), bound > 0)
+    return pandas.Series(np.where(room, found["dose"] / np.where(room, bound, 1.0), np.inf), found.index)
 
 
 def draw(records: Sequence[dict], path: Path) -> None:
@@ -228,7 +234,7 @@ def draw(records: Sequence[dict], path: Path) -> None:
             for column, (side, edges, label) in enumerate(sides):
                 one, mine = axes[2 * row + column], side[side["arm"] == arm]
                 groups = [mine[mine["held"]]["ratio"], mine[~mine["held"]]["ratio"]]
-                histogram(one, groups, edges, ["held: as the edit wants", "failed"], of=len(mine))
+                histogram(one, groups, edges, ["held", "failed"], of=len(mine))
                 one.axvline(1, label="bound", **BASELINE)
                 one.set_title(f"{('subject', 'unrelated')[column]}, {name}: {100 * mine['held'].mean():.0f} % held")
                 if row:

@@ -82,6 +82,6 @@ def draw(records: Sequence[dict], path: Path) -> None:
                 manage_ticks=False,
             )
         axes.set_xticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
-        axes.set_ylabel("L2 norm of the value at the subject's last token")
+        axes.set_ylabel("L2 norm of the value")
         axes.set_ylim(0)
         axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.12))
