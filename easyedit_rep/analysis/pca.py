@@ -70,7 +70,7 @@ def table(records: Sequence[dict]) -> pandas.DataFrame:
             far = [_distance(group[state], centre) for state in ("before", "after")]
             row[NAMES[kind]] = f"{far[0]:.2f} → {far[1]:.2f}"
         rows.append(row)
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows).fillna("–")  # a subject of one token has no shuffle
 
 
 def _distance(places: pandas.Series, centre: Sequence[float]) -> float:

@@ -137,9 +137,14 @@ def _source(provenance: dict, records: Sequence[dict]) -> str:
     parts = [Path(str(hparams.get("model_name", ""))).name, hparams.get("rep", {}).get("base"), provenance.get("data", {}).get("file")]
     facts = len(provenance.get("subjects", ())) or sum("index" in record for record in records)
     refused = sum("error" in record for record in records)
-    parts += [f"{facts - refused} facts" + (f" and {refused} refused" if refused else "")] if facts else []
+    parts += [counted(facts - refused, "fact") + (f" and {refused} refused" if refused else "")] if facts else []
     parts += [f"{name} {provenance[name]}" for name in ("layer", "corpus", "seed") if name in provenance]
     return ", ".join(str(part) for part in parts if part)
+
+
+def counted(n: int, word: str) -> str:
+    """ "1 fact", "2 facts"."""
+    return f"{n} {word}" + ("" if n == 1 else "s")
 
 
 def _json(provenance: dict) -> str:

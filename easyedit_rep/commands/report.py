@@ -13,8 +13,8 @@ def report(
     title: Annotated[str | None, typer.Option(help="Its heading.")] = None,
 ) -> None:
     """One self-contained page (no network, images inside) of all records, tables and figures in a folder."""
-    from ..analysis.report import write_report
+    from ..analysis.report import counted, write_report
 
     path = out or folder / "report.html"
     sections = write_report(folder, path, title)
-    Console().print(f"{path}: {len(sections)} sections, {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    Console().print(f"{path}: {counted(len(sections), 'section')}, {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
