@@ -1,8 +1,7 @@
 """The doses of an edit that its subject's queries and unrelated ones get, against the bounds of `lemma.py`: who theory says will fail, and
 who does, with and without REP (REP, section 4)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,8 @@ from ..evaluation.predict import predict
 from ..ledger import Edit
 from ..memory.delta import Delta
 from ..memory.keys import read_token_keys
-from ..memory.tokens import batches, continuation, locate, pad, token_budget
+from ..memory.replay import record_suffix
+from ..memory.tokens import batches, continuation, continuation_of, token_budget
 from ..queries import Queries
 from ..request import EditRequest
 from .lemma import doses, full_change, interval
@@ -30,73 +30,87 @@ ARMS = {"base": "base edit", "rep": "with REP"}
 
 
 class Forced(NamedTuple):
-    """A teacher-forced question: its ids without the last of the target, where its first predicting position is, and the target's ids."""
+    """A question, teacher-forced.
 
-    row: list[int]
-    start: int
-    target: list[int]
-
-    @classmethod
-    def of(cls, tok, text: str, target: str) -> "Forced":
-        before, ids = continuation(tok, text, target)
-        return cls(before + ids[:-1], len(before) - 1, ids)
-
-
-class Question(NamedTuple):
-    """What is asked: `at` is the index of the subject's last token; None: unrelated, and whichever token gets most of the edit."""
+    Attributes:
+        row: ids of prompt and target without the target's last one; `start` is the first position that predicts the target.
+        answer: ids of the target.
+        at: index of the subject's last token; None: unrelated, and whichever token gets most of the edit.
+    """
 
     kind: str
     domain: str
     text: str
     target: str
+    row: list[int]
+    start: int
+    answer: tuple[int, ...]
     at: int | None
 
 
-def questions(tok, request: EditRequest, queries: Queries) -> list[Question]:
+def questions(tok, request: EditRequest, queries: Queries) -> list[Forced]:
     """The edited prompt first, its variants, then unrelated questions."""
-    target = request.target_new
-    own = [("prompt", "", request.located), *asked(request, queries)]
-    out = [Question(kind, domain, prompt.text, target, locate(tok, prompt).last) for kind, domain, prompt in own]
-    unrelated = [question for group in request.locality.values() for question in group][:UNRELATED]
-    return out + [Question("unrelated", "", question.prompt, question.answer, None) for question in unrelated]
+    out, target = [], request.target_new
+    for kind, domain, prompt in [("prompt", "", request.located), *asked(request, queries)]:
+        before, ids, at = continuation_of(tok, prompt, target)
+        out.append(Forced(kind, domain, prompt.text, target, before + ids[:-1], len(before) - 1, tuple(ids), at))
+    for unrelated in [question for group in request.locality.values() for question in group][:UNRELATED]:
+        before, ids = continuation(tok, unrelated.prompt, unrelated.answer)
+        row = before + ids[:-1]
+        out.append(Forced("unrelated", "", unrelated.prompt, unrelated.answer, row, len(before) - 1, tuple(ids), None))
+    return out
 
 
-@contextmanager
-def added(anatomy: Anatomy, layer: int, changes: Tensor, at: Sequence[int]) -> Iterator[None]:
-    """`changes[j]` (d,) is added to what the layer's memory returns at token `at[j]` of the j-th row of a batch."""
+class Seen(NamedTuple):
+    """What the unedited model says to a question, and (β_min, β_max) of its answer from each of several starts."""
 
-    def add(_module, _args, out: Tensor) -> Tensor:
-        out = out.clone()
-        out[torch.arange(len(at), device=out.device), torch.tensor(at, device=out.device)] += changes.to(out)
-        return out
-
-    handle = anatomy.rewrite(layer).register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
+    said: tuple[int, ...]
+    intervals: list[tuple[float, float]]
 
 
-def intervals(
-    anatomy: Anatomy, layer: int, forced: Sequence[Forced], at: Sequence[int], none: Tensor, full: Tensor, answers: Sequence[Sequence[int]]
-) -> list[tuple[float, float]]:
-    """(β_min, β_max) between which each question is answered with `answers[i]`, on the unedited model.
+def look(anatomy: Anatomy, layer: int, asked_of: Sequence[Forced], at: Sequence[int], starts: Tensor, change: Tensor) -> list[Seen]:
+    """Bounds on the dose of `change` (d,) at token `at[i]` of each question, on the unedited model.
+
+    The prefix runs once; what follows the token is replayed for every start and dose.
 
     Args:
-        none, full: (n, d) what is added to the value at token `at[i]` at dose 0 and at dose 1.
+        starts: (s, n, d) what is added to the value at dose 0; the first must be nought.
     """
-    out: list[tuple[float, float]] = [(0.0, 0.0)] * len(forced)
-    for group in batches([len(f.row) for f in forced], token_budget(anatomy.embedding_device)):
-        ids, mask = pad([forced[i].row for i in group], anatomy.embedding_device)
-        hidden = []
+    out: list[Seen] = [None] * len(asked_of)
+    for group in batches([len(q.row) for q in asked_of], token_budget(anatomy.embedding_device)):
+        mine, split = [asked_of[i] for i in group], [at[i] for i in group]
+        suffix = record_suffix(anatomy, [q.row for q in mine], split, layer, "mlp")
+        sizes = [len(q.row) - q.start for q in mine]
+        rows = torch.tensor([j for j, size in enumerate(sizes) for _ in range(size)])
+        columns = torch.tensor([q.start - at + t for q, at, size in zip(mine, split, sizes, strict=True) for t in range(size)])
+
+        def logits(changes: Tensor, suffix=suffix, wanted=(rows, columns), sizes=sizes) -> Sequence[Tensor]:
+            hidden = suffix.run(anatomy, changes, wanted)
+            return anatomy.logits(anatomy.final_norm(hidden)).cpu().split(sizes)
+
         with torch.no_grad():
-            for changes in (none, full):
-                with added(anatomy, layer, changes[group], [at[i] for i in group]):
-                    hidden.append(anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state)
-            for j, i in enumerate(group):
-                logits = [anatomy.logits(h[j, forced[i].start : len(forced[i].row)]) for h in hidden]
-                out[i] = interval(*logits, torch.tensor(answers[i]))
+            pairs = [(logits(start), logits(start + change)) for start in starts[:, group]]
+        said = [z.argmax(-1) for z in pairs[0][0]]
+        for j, (i, question) in enumerate(zip(group, mine, strict=True)):
+            answer = said[j] if question.at is None else torch.tensor(question.answer)
+            out[i] = Seen(tuple(said[j].tolist()), [interval(none[j], full[j], answer) for none, full in pairs])
     return out
+
+
+class Place(NamedTuple):
+    """Where a question meets the edit: the token, its dose β, and how far the pathway moves the unedited value there (d,)."""
+
+    at: int
+    dose: float
+    shift: Tensor
+
+
+def place(study: Study, delta: Delta, raw: Tensor, exact: Tensor, at: int | None) -> Place:
+    """Of the raw keys (T, D) of a question, on the model as it is: at `at`, or, for None, at the token with the largest |β|."""
+    adapted = study.adapted(raw)
+    beta = doses(delta, adapted, exact)
+    at = int(beta.abs().argmax()) if at is None else at
+    return Place(at, beta[at].item(), adapted[at] - raw[at])
 
 
 def measure(study: Study, fact: int) -> dict:
@@ -109,46 +123,35 @@ def measure(study: Study, fact: int) -> dict:
         EditError: the base method writes several layers, or no rank-one change.
     """
     editor, request = study.editor, study.facts[fact][1]
-    queries = editor.queries(request)
+    anatomy, queries = editor.anatomy, editor.queries(request)
     base = editor.base_edit(request)
     delta = rank_one(base, study.layer)
     exact = study.keys([request.located])[0]
     asked_of = questions(editor.tok, request, queries)
-    forced = [Forced.of(editor.tok, q.text, q.target) for q in asked_of]
-    keys = read_token_keys(editor.anatomy, [f.row[: f.start + 1] for f in forced], [study.layer])[study.layer]
-    texts, targets = [q.text for q in asked_of], [q.target for q in asked_of]
-    before = predict(editor.anatomy, editor.tok, texts, targets)
-    answers = [b.predicted if q.at is None else b.target for b, q in zip(before, asked_of, strict=True)]
-    points: list[dict] = [{"kind": q.kind, "domain": q.domain} for q in asked_of]
+    keys = read_token_keys(anatomy, [q.row[: q.start + 1] for q in asked_of], [study.layer])[study.layer]
+    places, after = {}, {}
     for arm, edit in (("base", base), ("rep", editor.robustify(base, queries))):
         with editor.installed(edit):
-            placed = [_place(delta, k, study.adapted(k), exact, q.at) for k, q in zip(keys, asked_of, strict=True)]
-            after = predict(editor.anatomy, editor.tok, texts, targets)
-        at = [p.at for p in placed]
-        with torch.no_grad():
-            raw, adapted = (editor.anatomy.projection(study.layer)(torch.stack(k)) for k in zip(*[p[2:] for p in placed], strict=True))
-        shift = (adapted - raw).float()
-        limits = intervals(editor.anatomy, study.layer, forced, at, shift, shift + full_change(delta, exact), answers)
-        for point, place, (low, high), said, answer in zip(points, placed, limits, after, answers, strict=True):
-            held = said.predicted == tuple(answer)
-            point[arm] = {"dose": rounded(place.dose), "low": rounded(low), "high": rounded(high), "held": held}
+            places[arm] = [place(study, delta, raw, exact, q.at) for raw, q in zip(keys, asked_of, strict=True)]
+            after[arm] = predict(anatomy, editor.tok, [q.text for q in asked_of], [q.target for q in asked_of])
+    seen = {arm: _seen(study, asked_of, found, full_change(delta, exact)) for arm, found in places.items()}
+    points: list[dict] = [{"kind": q.kind, "domain": q.domain} for q in asked_of]
+    for arm, found in places.items():
+        for i, (point, question) in enumerate(zip(points, asked_of, strict=True)):
+            low, high = seen[arm][i].intervals[-1]
+            wanted = seen["base"][i].said if question.at is None else question.answer
+            held = after[arm][i].predicted == tuple(wanted)
+            point[arm] = {"dose": rounded(found[i].dose), "low": rounded(low), "high": rounded(high), "held": held}
     return {"bounds": [points[0]["base"]["low"], points[0]["base"]["high"]], "points": points}
 
 
-class Place(NamedTuple):
-    """Where a question meets the edit: the token, its dose β, and its key, raw and adapted (D,)."""
-
-    at: int
-    dose: float
-    raw: Tensor
-    adapted: Tensor
-
-
-def _place(delta: Delta, raw: Tensor, adapted: Tensor, exact: Tensor, at: int | None) -> Place:
-    """Of the keys (T, D) of a question: at `at`, or, for None, at the token with the largest |β|."""
-    beta = doses(delta, adapted, exact)
-    at = int(beta.abs().argmax()) if at is None else at
-    return Place(at, beta[at].item(), raw[at], adapted[at])
+def _seen(study: Study, asked_of: Sequence[Forced], places: Sequence[Place], change: Tensor) -> list[Seen]:
+    """`look` from where the pathways put the value: W(k̂ − k)."""
+    weight, transposed = study.editor.anatomy.weight(study.layer).detach(), study.editor.anatomy.is_transposed(study.layer)
+    moves = torch.stack([p.shift for p in places]).to(weight)
+    shift = (moves @ (weight if transposed else weight.T)).to(change)
+    starts = torch.stack([torch.zeros_like(shift), shift]) if shift.any() else torch.zeros_like(shift)[None]
+    return look(study.editor.anatomy, study.layer, asked_of, [p.at for p in places], starts, change)
 
 
 def rank_one(edit: Edit, layer: int) -> Delta:

@@ -10,6 +10,7 @@ from easyedit_rep.analysis.registry import ANALYSES, analysis
 from easyedit_rep.analysis.similarity import similarities
 from easyedit_rep.bench.journal import read_journal
 from easyedit_rep.errors import EditError
+from easyedit_rep.evaluation.predict import predict
 
 MEASURES = {"keys": keys.measure, "pca": pca.measure, "values": values.measure, "bounds": bounds.measure}
 
@@ -95,20 +96,47 @@ def test_the_edited_prompt_gets_a_full_dose_and_its_value_is_what_the_memory_ret
     assert found["base"] == pytest.approx((weight @ exact).norm().item(), rel=1e-4)
 
 
-def test_bounds_from_logits_tell_what_a_dose_does(study):
-    """The full dose, given to the prompt's key alone, and none of it: the interval tells both."""
+def test_bounds_from_logits_tell_what_a_dose_does(study, monkeypatch):
+    """Replayed logits are those of the whole model with the change put in by hand; what it says without the edit is said at dose 0."""
     editor, request = study.editor, study.facts[0][1]
-    edit = editor.base_edit(request)
-    exact = study.keys([request.located])[0]
-    forced = bounds.Forced.of(editor.tok, request.text, request.target_new)
-    change = bounds.full_change(edit.deltas[1], exact)[None] * 40
-    said = [bounds.predict(editor.anatomy, editor.tok, [request.text], [request.target_new])[0].predicted]
-    at = bounds.locate(editor.tok, request.located).last
-    ((low, high),) = bounds.intervals(editor.anatomy, 1, [forced], [at], torch.zeros_like(change), change, said)
-    assert low < 0 < high, "what the model says without the edit is said at dose 0"
-    with bounds.added(editor.anatomy, 1, change, [at]):
-        dosed = bounds.predict(editor.anatomy, editor.tok, [request.text], [request.target_new])[0].predicted
-    assert (dosed == said[0]) == (low < 1 < high)
+    anatomy, exact = editor.anatomy, study.keys([request.located])[0]
+    asked_of = bounds.questions(editor.tok, request, editor.queries(request))
+    at = [2 if q.at is None else q.at for q in asked_of]
+    change = 5 * bounds.full_change(editor.base_edit(request).deltas[1], exact)
+    start = torch.randn(len(at), len(change), generator=torch.Generator().manual_seed(0))
+    logits = []
+    monkeypatch.setattr(bounds, "interval", lambda none, full, _answer: logits.append((none, full)) or (0.0, 0.0))
+    seen = bounds.look(anatomy, 1, asked_of[-2:], at[-2:], torch.stack([torch.zeros_like(start), start])[:, -2:], change)
+    order = sorted((0, 1), key=lambda i: -len(asked_of[-2:][i].row))  # batches are longest first
+    for place, i in enumerate(order):
+        question, added = asked_of[-2:][i], [torch.zeros_like(change), change, start[-2:][i], start[-2:][i] + change]
+        found = [z for pair in logits[2 * place : 2 * place + 2] for z in pair]
+        for z, extra in zip(found, added, strict=True):
+            torch.testing.assert_close(z, by_hand(anatomy, question, at[-2:][i], extra), rtol=1e-4, atol=1e-4)
+        assert seen[i].said == predict(anatomy, editor.tok, [question.text], [question.target])[0].predicted
+
+
+def by_hand(anatomy, question, at, extra):
+    """Logits at the predicting positions, with `extra` added to what the down-projection gives out at token `at`."""
+
+    def add(_module, _args, out):
+        out = out.clone()
+        out[0, at] += extra
+        return out
+
+    handle = anatomy.projection(1).register_forward_hook(add)
+    try:
+        with torch.no_grad():
+            return anatomy.model(torch.tensor([question.row])).logits[0, question.start :]
+    finally:
+        handle.remove()
+
+
+def test_unrelated_answers_of_the_unedited_model_are_within_their_bounds(study):
+    for point in bounds.measure(study, 0)["points"]:
+        if point["kind"] == "unrelated":
+            assert point["base"]["low"] < 0 < point["base"]["high"]
+            assert abs(point["base"]["dose"]) > 0
 
 
 def test_what_an_analysis_cannot_do_is_refused_by_name(study, make_study):
