@@ -14,7 +14,7 @@ from .style import BASELINE, figure, histogram, shared_legend
 RANDOM = 20
 """Other subjects' own keys a fact is compared with."""
 
-EDGES = np.arange(-0.25, 1.36, 0.1)
+EDGES = np.arange(-0.3, 2.11, 0.15)
 
 
 def measure(study: Study, fact: int) -> dict:

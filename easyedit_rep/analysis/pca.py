@@ -12,6 +12,7 @@ from .study import Study, asked, rounded
 from .style import figure, shared_legend
 
 RANDOM = 30
+"""Other subjects in the background, if the study has so many."""
 MARKS = {
     "rephrase": {"marker": "o", "color": "#1f5a94"},
     "shuffle": {"marker": "s", "color": "#c1572b"},

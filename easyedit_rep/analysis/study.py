@@ -114,18 +114,28 @@ class Study:
         """What records are made from."""
         return {"analysis": analysis, "layer": self.layer, **options, **provenance(self.run, self.editor)}
 
-    def record(self, analysis: str, out: Path, measure: Callable[["Study", int], dict], progress: bool = True, **options) -> Path:
+    def record(
+        self,
+        analysis: str,
+        out: Path,
+        measure: Callable[["Study", int], dict],
+        *,
+        count: int | None = None,
+        progress: bool = True,
+        **options,
+    ) -> Path:
         """Write what `measure` finds of each fact to the journal `out`/`analysis`.jsonl, one line a fact; returns its path.
 
         Facts that are in the journal already are not measured again. One that is refused gives a record that says why.
 
         Args:
             measure: (study, position in `facts`) -> the record, to which index and subject are added.
+            count: of the first facts alone; the others are company.
             options: noted in the journal; one with others is not continued.
         """
         journal = Journal(out / f"{analysis}.jsonl", self.about(analysis, **options))
         done = {record["index"] for record in journal.records}
-        for fact, (index, request) in enumerate(tqdm(self.facts, desc=analysis, unit="fact", disable=not progress)):
+        for fact, (index, request) in enumerate(tqdm(self.facts[:count], desc=analysis, unit="fact", disable=not progress)):
             if index in done:
                 continue
             try:

@@ -51,11 +51,20 @@ def collisions(
 
 
 @app.command()
-def pca(hparams: Hparams, data: Data, n: Count = 3, seed: Seed = 0, layer: Layer = None, every: Every = False, out: Out = FOLDER) -> None:
+def pca(
+    hparams: Hparams,
+    data: Data,
+    n: Count = 3,
+    seed: Seed = 0,
+    layer: Layer = None,
+    every: Every = False,
+    out: Out = FOLDER,
+    others: Annotated[int, typer.Option(min=1, help="Facts about other subjects, whose keys are the background.")] = 30,
+) -> None:
     """One subject's keys under every perturbation in a plane, before and after REP (REP, Figure 7); the figure shows three subjects."""
     from ..analysis.pca import measure
 
-    _show(_study(hparams, data, n, seed, layer, every).record("pca", out, measure))
+    _show(_study(hparams, data, n + others, seed, layer, every).record("pca", out, measure, count=n))
 
 
 @app.command()
