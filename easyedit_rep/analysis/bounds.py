@@ -134,24 +134,31 @@ def measure(study: Study, fact: int) -> dict:
         with editor.installed(edit):
             places[arm] = [place(study, delta, raw, exact, q.at) for raw, q in zip(keys, asked_of, strict=True)]
             after[arm] = predict(anatomy, editor.tok, [q.text for q in asked_of], [q.target for q in asked_of])
-    seen = {arm: _seen(study, asked_of, found, full_change(delta, exact)) for arm, found in places.items()}
+    seen = _look_at_both(study, asked_of, places, full_change(delta, exact))
     points: list[dict] = [{"kind": q.kind, "domain": q.domain} for q in asked_of]
-    for arm, found in places.items():
-        for i, (point, question) in enumerate(zip(points, asked_of, strict=True)):
-            low, high = seen[arm][i].intervals[-1]
-            wanted = seen["base"][i].said if question.at is None else question.answer
+    for i, (point, question) in enumerate(zip(points, asked_of, strict=True)):
+        wanted = seen[i].said if question.at is None else question.answer
+        for arm, (low, high) in zip(ARMS, seen[i].intervals, strict=True):
             held = after[arm][i].predicted == tuple(wanted)
-            point[arm] = {"dose": rounded(found[i].dose), "low": rounded(low), "high": rounded(high), "held": held}
+            point[arm] = {"dose": rounded(places[arm][i].dose), "low": rounded(low), "high": rounded(high), "held": held}
     return {"bounds": [points[0]["base"]["low"], points[0]["base"]["high"]], "points": points}
 
 
-def _seen(study: Study, asked_of: Sequence[Forced], places: Sequence[Place], change: Tensor) -> list[Seen]:
-    """`look` from where the pathways put the value: W(k̂ − k)."""
-    weight, transposed = study.editor.anatomy.weight(study.layer).detach(), study.editor.anatomy.is_transposed(study.layer)
-    moves = torch.stack([p.shift for p in places]).to(weight)
-    shift = (moves @ (weight if transposed else weight.T)).to(change)
-    starts = torch.stack([torch.zeros_like(shift), shift]) if shift.any() else torch.zeros_like(shift)[None]
-    return look(study.editor.anatomy, study.layer, asked_of, [p.at for p in places], starts, change)
+def _look_at_both(study: Study, asked_of: Sequence[Forced], places: dict[str, list[Place]], change: Tensor) -> list[Seen]:
+    """What the unedited model says, and the bounds of both arms; with REP they are from where the pathway puts the value, Wk̂."""
+    anatomy, layer = study.editor.anatomy, study.layer
+    weight = anatomy.weight(layer).detach()
+    moves = torch.stack([p.shift for p in places["rep"]]).to(weight)
+    shift = (moves @ (weight if anatomy.is_transposed(layer) else weight.T)).to(change)
+    starts = torch.stack([torch.zeros_like(shift), shift])
+    at, other = ([p.at for p in places[arm]] for arm in ARMS)
+    seen = look(anatomy, layer, asked_of, at, starts, change)
+    # A pathway may make another token of an unrelated question the one that gets most of the edit.
+    apart = [i for i in range(len(at)) if at[i] != other[i]]
+    again = look(anatomy, layer, [asked_of[i] for i in apart], [other[i] for i in apart], starts[:, apart], change)
+    for i, there in zip(apart, again, strict=True):
+        seen[i] = Seen(seen[i].said, [seen[i].intervals[0], there.intervals[1]])
+    return seen
 
 
 def rank_one(edit: Edit, layer: int) -> Delta:

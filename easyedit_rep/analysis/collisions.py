@@ -133,7 +133,7 @@ def _replay(nearest: Nearest, record: dict) -> None:
         filled[i] += 1
         score[i, j], place[i, j] = entry["similarity"], entry["place"]
         prefix[i, j, width - len(ids) :] = torch.tensor(ids)
-    nearest.merge(score, place, prefix)
+    nearest.merge(torch.arange(n, device=score.device), score, place, prefix)
 
 
 def closest(records: Sequence[dict]) -> pandas.DataFrame:

@@ -57,23 +57,28 @@ class Nearest:
             ids, real: (B, T) its tokens, and which of them are not padding.
             first: number of its first real token.
         """
-        rows, columns = real.nonzero(as_tuple=True)
-        scores = self.directions @ keys[rows, columns].float().T  # (n, real tokens)
-        left_out = self.own_tokens(ids)[:, rows, columns]
+        width = ids.shape[1]
+        scores = self.directions @ keys.reshape(-1, keys.shape[-1]).float().T  # (n, B·T)
+        left_out = (self.own_tokens(ids) | ~real).flatten(1)
         self.count += scores.numel() - int(left_out.sum())
         self.total += float(scores.masked_fill(left_out, 0.0).sum(dtype=torch.float64))
-        best = scores.masked_fill_(left_out, -torch.inf).topk(min(self.k, scores.shape[1]), dim=1)
-        if (best.values[:, 0] > self.score[:, -1]).any():
-            steps = torch.arange(1 - self.width, 1, device=ids.device)
-            at = columns[best.indices][..., None] + steps  # (n, k, width)
-            prefix = torch.where(at >= 0, ids[rows[best.indices][..., None], at.clamp_min(0)], -1)
-            place = torch.where(best.values > -torch.inf, best.indices + first, -1)
-            self.merge(best.values, place, prefix)
+        scores.masked_fill_(left_out, -torch.inf)
+        # After the first batches few directions find anything closer than what they have, and a maximum is cheaper than a top-k.
+        (which,) = (scores.amax(1) > self.score[:, -1]).nonzero(as_tuple=True)
+        if not len(which):
+            return
+        best = scores[which].topk(min(self.k, scores.shape[1]), dim=1)
+        number = real.flatten().cumsum(0) - 1 + first
+        place = torch.where(best.values > -torch.inf, number[best.indices], -1)
+        at = (best.indices % width)[..., None] + torch.arange(1 - self.width, 1, device=ids.device)  # (m, k, tokens of a prefix)
+        prefix = torch.where(at >= 0, ids[(best.indices // width)[..., None], at.clamp_min(0)], -1)
+        self.merge(which, best.values, place, prefix)
 
-    def merge(self, score: Tensor, place: Tensor, prefix: Tensor) -> None:
-        """Take (n, j) scores, places and (n, j, width) prefixes among the k largest; earlier ones first where they tie."""
-        score, place = torch.cat([self.score, score], 1), torch.cat([self.place, place], 1)
-        prefix = torch.cat([self.prefix, prefix], 1)
+    def merge(self, which: Tensor, score: Tensor, place: Tensor, prefix: Tensor) -> None:
+        """Take (m, j) scores, places and (m, j, width) prefixes among the k largest of the directions `which` (m,); earlier ones first
+        where they tie."""
+        score, place = torch.cat([self.score[which], score], 1), torch.cat([self.place[which], place], 1)
+        prefix = torch.cat([self.prefix[which], prefix], 1)
         order = score.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
-        self.score, self.place = score.gather(1, order), place.gather(1, order)
-        self.prefix = prefix.gather(1, order[..., None].expand(-1, -1, self.width))
+        self.score[which], self.place[which] = score.gather(1, order), place.gather(1, order)
+        self.prefix[which] = prefix.gather(1, order[..., None].expand(-1, -1, self.width))

@@ -122,8 +122,8 @@ def _read(path: Path) -> tuple[dict, list[dict]]:
 
 def _kind(provenance: dict, records: Sequence[dict]) -> str:
     """An analysis' name, or sequence, bench, plain (records of `edit` and `demo`), or other."""
-    if provenance.get("analysis") in ANALYSES:
-        return provenance["analysis"]
+    if "analysis" in provenance:
+        return provenance["analysis"] if provenance["analysis"] in ANALYSES else "other"
     if any("after" in record for record in records):
         return "sequence"
     if records and all("method" in record for record in records):
