@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas
 
 from ..errors import EditError
-from . import bounds, collisions, gate, keys, pca, values
+from . import collisions, gate, keys, pca, values, verdicts
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ ANALYSES = {
         "Which queries theory says will fail, and which do",
         "The dose of the edit a query's key gets (its whitened similarity), over the bound within which the logits say the edited answer "
         "is retrieved (left), or an unrelated one stays (right). Theory puts failures left of 1 on the left, and right of 1 on the right.",
-        bounds.table,
-        bounds.draw,
+        verdicts.table,
+        verdicts.draw,
     ),
     "gate": Analysis(
         "Where gates open",
