@@ -37,14 +37,14 @@ def forward(anatomy: Anatomy, layer: int, rows: Sequence[Sequence[int]]) -> None
         visit_keys(anatomy, [layer], ids, mask, lambda _layer, _keys: None)
 
 
-def clock(step: Callable[[], object]) -> float:
-    """Seconds of `step`, with the device's queue empty before and after."""
+def clock(step: Callable[[], object]) -> tuple[float, float]:
+    """(seconds, seconds of processor time) of `step`, with the device's queue empty before and after."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     wait()
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.process_time()
     step()
     wait()
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, time.process_time() - worked
 
 
 def peak() -> float:
@@ -68,6 +68,7 @@ def main(
     text = load_corpus([line for path in corpus for line in path.read_text(encoding="utf-8").splitlines()])
     nearest, first = start(study, top), 0
     seconds: dict[str, list[float]] = {"forward": [], "search": []}
+    worked: dict[str, list[float]] = {"forward": [], "search": []}
     memory, read = [], 0
     for number, rows in enumerate(chunks(study.editor.tok, text, 0, tokens, min(512, anatomy.max_positions))):
         steps = {"forward": lambda rows=rows: forward(anatomy, layer, rows)}
@@ -75,25 +76,28 @@ def main(
         if number == 0:
             forward(anatomy, layer, rows[: len(rows) // 4])  # warm caches and allocators
         for name in sorted(steps, reverse=number % 2 == 1):
-            seconds[name].append(clock(steps[name]))
+            for taken, into in zip(clock(steps[name]), (seconds, worked), strict=True):
+                into[name].append(taken)
         first += sum(map(len, rows))
         read = first
         memory.append(peak())
-    ratio = sum(seconds["search"]) / sum(seconds["forward"])
+    ratio, busy = (sum(taken["search"]) / sum(taken["forward"]) for taken in (seconds, worked))
     ratios = [s / f for s, f in zip(seconds["search"], seconds["forward"], strict=True)]
     place = torch.cuda.get_device_name() if anatomy.embedding_device.type == "cuda" else f"{platform.machine()} CPU, {threads} thread(s)"
     table = Table(title=f"{read:,} tokens, {len(study.facts)} subjects, top {top}, {hparams.stem} layer {layer}, {place}")
-    for head in ("", "seconds", "tokens / s"):
+    for head in ("", "seconds", "processor seconds", "tokens / s"):
         table.add_column(head, justify="right" if head else "left")
     for name, label in (("forward", "plain forward passes"), ("search", "the same, with the search")):
-        table.add_row(label, f"{sum(seconds[name]):.1f}", f"{read / sum(seconds[name]):,.0f}")
+        table.add_row(label, f"{sum(seconds[name]):.1f}", f"{sum(worked[name]):.1f}", f"{read / sum(seconds[name]):,.0f}")
     table.caption = (
-        f"ratio {ratio:.3f} (chunks {min(ratios):.2f} to {max(ratios):.2f}); peak memory after the first chunk {memory[0]:.0f} MB, "
+        f"ratio {ratio:.3f} (chunks {min(ratios):.2f} to {max(ratios):.2f}), of processor time {busy:.3f}; peak memory after the first chunk {memory[0]:.0f} MB, "
         f"after the last {memory[-1]:.0f} MB"
     )
     Console().print(table)
     if json_file:
-        json_file.write_text(json.dumps({"tokens": read, "seconds": seconds, "ratio": ratio, "peak_mb": memory}) + "\n")
+        json_file.write_text(
+            json.dumps({"tokens": read, "seconds": seconds, "processor_seconds": worked, "ratio": ratio, "peak_mb": memory}) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def draw(records: Sequence[dict], path: Path) -> None:
     found = verdicts(records)
     found["ratio"] = ratios(found)
     sides = (
-        (found[found["kind"].isin(["rephrase", "shuffle", "long"])], np.arange(-0.5, 3.01, 0.125), "dose β / bound β_min of the edit"),
+        (found[found["kind"].isin(["rephrase", "shuffle", "long"])], np.arange(-1, 6.01, 0.25), "dose β / bound β_min of the edit"),
         (found[found["kind"] == "unrelated"], np.arange(0, 2.01, 0.1), "dose β / own bound (β_max, or β_min where β < 0)"),
     )
     with figure(path, 2, 2, height=4.6, sharex="col") as (drawn, axes):
