@@ -90,8 +90,8 @@ def main(
     for name, label in (("forward", "plain forward passes"), ("search", "the same, with the search")):
         table.add_row(label, f"{sum(seconds[name]):.1f}", f"{sum(worked[name]):.1f}", f"{read / sum(seconds[name]):,.0f}")
     table.caption = (
-        f"ratio {ratio:.3f} (chunks {min(ratios):.2f} to {max(ratios):.2f}), of processor time {busy:.3f}; peak memory after the first chunk {memory[0]:.0f} MB, "
-        f"after the last {memory[-1]:.0f} MB"
+        f"ratio {ratio:.3f} (chunks {min(ratios):.2f} to {max(ratios):.2f}), of processor time {busy:.3f}; "
+        f"peak memory after the first chunk {memory[0]:.0f} MB, after the last {memory[-1]:.0f} MB"
     )
     Console().print(table)
     if json_file:
