@@ -11,6 +11,7 @@ from ..ledger import Edit, Ledger, mean_abs
 from ..memory.covariance import Covariance
 from ..memory.delta import Delta
 from ..methods.d4s import D4SOptions
+from .drift import EVERY, TOLERATED, measure_drift, refill
 from .state import LayerState
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Sequence:
                 self.states[layer].append(keys, residuals)
             self.edits.append(edit)
             edit.ledger = self
+            self._keep_exact(len(edit.requests))
             self._write()
         except BaseException:  # out of memory, or interrupted: the sequence is given back as it was
             self.ledger.detach(edit)
@@ -118,6 +120,18 @@ class Sequence:
             raise
         edit.info["norms"] = {layer: self.ledger.norms(layer) for layer in self.layers}
         return edit
+
+    def _keep_exact(self, added: int) -> None:
+        """Every `EVERY` pairs, fill a float32 memory anew if it has drifted too far from what its pairs say."""
+        weight = self.options.mom2_update_weight
+        for layer, state in self.states.items():
+            if state.change.dtype == torch.float64 or state.count // EVERY == (state.count - added) // EVERY:
+                continue
+            keys, residuals = (torch.cat([edit.pairs[layer][k] for edit in self.edits]) for k in (0, 1))
+            lost = measure_drift(state, self.covariances[layer], weight, keys, residuals)
+            if lost > TOLERATED:
+                log.info("layer %d: float32 has drifted by %.0e after %d pairs, filling its memory again", layer, lost, state.count)
+                refill(state, self.covariances[layer], weight, keys, residuals)
 
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it: what is left is the sequence that never had it."""
