@@ -32,7 +32,8 @@ def label(provenance: dict) -> str:
 
 
 def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
-    """One row for each run and checkpoint: method, edits, the means in percent, perplexity, growth of mean |w| (mean over layers)."""
+    """One row for each run and checkpoint: method, edits, the means in percent, perplexity, growth of mean |w| (mean over layers), and
+    the score of each `task/metric` that was run."""
     rows = []
     for provenance, records in runs:
         for record in records:
@@ -45,6 +46,7 @@ def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
                         **summary(record["rows"]),
                         "perplexity": record["perplexity"],
                         "growth": sum(growth) / len(growth),
+                        **record.get("ability", {}),
                     }
                 )
     if not rows:
@@ -70,6 +72,9 @@ def cells(runs: Sequence[Run]) -> pandas.DataFrame:
             out[head] = [_number(value, 1) for value in rows[name]]
     out["perplexity"] = [_number(value, 1) for value in rows["perplexity"]]
     out["|W| growth"] = [_number(value, 3) for value in rows["growth"]]
+    for name in rows.columns:
+        if "/" in name:  # task/metric of lm-evaluation-harness
+            out[name] = [_number(value, 3) for value in rows[name]]
     return out
 
 

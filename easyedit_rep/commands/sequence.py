@@ -22,6 +22,9 @@ def run(
     plain: Annotated[bool, typer.Option(help="Without pathways, whatever the YAML says.")] = False,
     robustness: Annotated[bool, typer.Option(help="Also ask rephrased, shuffled and long-context queries.")] = False,
     held_out: Annotated[Path | None, typer.Option(help="Text (a paragraph a line) whose perplexity is taken at checkpoints.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks of lm-evaluation-harness to run at checkpoints, comma-separated.")] = None,
+    tasks_folder: Annotated[Path | None, typer.Option(help="Folder with YAMLs of own tasks.")] = None,
+    tasks_limit: Annotated[int | None, typer.Option(min=1, help="Documents of each task.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Edits between two saves (D4S).")] = 10,
     every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of this run.")] = Path("results/sequence"),
@@ -31,6 +34,7 @@ def run(
 
     from ..bench.runs import Run, choose, prepare, provenance
     from ..datasets.corpus import load_corpus
+    from ..evaluation.ability import AbilityTasks
     from ..sequence.run import Watch, edit_sequence
     from .bench import parse_numbers
 
@@ -40,8 +44,10 @@ def run(
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     requests = [request for _, request in choose(wanted, editor)]
     texts = load_corpus(str(held_out)).texts[:200] if held_out else []
-    watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every)
-    about = {**provenance(wanted, editor), "held_out": str(held_out), "watch": {"robustness": robustness, "checkpoints": watch.checkpoints}}
+    ability = AbilityTasks(tasks.split(","), tasks_folder, tasks_limit) if tasks else None
+    watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every, ability)
+    watched = {"robustness": robustness, "checkpoints": watch.checkpoints, "tasks": ability}
+    about = {**provenance(wanted, editor), "held_out": str(held_out), "watch": watched}
     edit_sequence(editor, requests, out, watch, about, batch)
     show([out], out)
 
