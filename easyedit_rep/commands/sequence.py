@@ -57,10 +57,11 @@ def show(
     folders: Annotated[list[Path], typer.Argument(help="Folders of runs to compare.")],
     out: Annotated[Path, typer.Option(help="Where sequence.png goes.")] = Path("results/sequence"),
     style: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
+    block: Annotated[int, typer.Option(min=1, help="Edits in a block, for how much of the earliest is forgotten.")] = 100,
 ) -> None:
-    """What is left of each sequence at its checkpoints, and how the weights grew."""
+    """What is left of each sequence at its checkpoints and, at its end, of each block of edits; and how the weights grew."""
     from ..bench.journal import read_journal
-    from ..bench.sequences import cells, draw
+    from ..bench.sequences import block_cells, cells, draw
     from ..bench.tables import render
 
     runs = []
@@ -69,8 +70,9 @@ def show(
         if not path.exists():
             raise EditError(f"{folder} holds no run: make one with `easyedit-rep sequence run --out {folder}`")
         runs.append(read_journal(path))
-    shown = render(cells(runs), style)
-    print(shown) if isinstance(shown, str) else Console().print(shown)
+    for table in (cells(runs), block_cells(runs, block)):
+        shown = render(table, style)
+        print(shown) if isinstance(shown, str) else Console().print(shown)
     out.mkdir(parents=True, exist_ok=True)
-    draw(runs, out / "sequence.png")
+    draw(runs, out / "sequence.png", block)
     Console(stderr=True).print(f"picture: {out / 'sequence.png'}")
