@@ -22,19 +22,33 @@ def bench(
     style: DataFormat = None,
     columns: Columns = None,
     strict: Strict = True,
+    workers: Annotated[int, typer.Option(min=1, help="Model replicas that edit at once, each in a Ray worker.")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster of the workers, `auto` for the one here; else they run here.")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each worker, or a part of one; 1 if left out, 0 for `device: cpu`.")
+    ] = None,
 ) -> None:
     """Edit facts with each method, plain and with REP, and write a record of what each edit survived.
 
-    Kill it at any moment: the same command goes on where it was.
+    Kill it at any moment: the same command goes on where it was, with as many workers as you like.
     """
     from ..bench.runs import execute_all, grid
     from ..datasets.records import Reading
+    from ..hparams import load_hparams
 
     reading = Reading(style, columns, strict)
     for path in data:
         summarise(reading.load(path), Console(stderr=True))
     runs = grid(hparams, data, parse_numbers("--seeds", seeds), n, not every, reading)
-    paths = list(execute_all(runs, out))
+    if workers == 1 and address is None:
+        paths = list(execute_all(runs, out))
+    else:
+        from ..bench.workers import RayWorkers
+
+        if gpus is None:
+            gpus = float(any(str(load_hparams(str(path)).device) != "cpu" for path in hparams))
+        with RayWorkers(workers, address, gpus) as crew:
+            paths = list(execute_all(runs, out, crew))
     _show(paths, "terminal")
 
 
