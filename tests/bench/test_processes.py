@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def facts(tmp_path):
     path = tmp_path / "facts.json"
-    path.write_text(json.dumps(json.loads(FACTS.read_text(encoding="utf-8"))[:12]))
+    path.write_text(json.dumps(json.loads(FACTS.read_text(encoding="utf-8"))[:8]))
     return path
 
 
@@ -129,7 +129,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(alone, workers, tmp_path):
 def test_more_than_there_is_and_no_cluster_are_refused(workers):
     with pytest.raises(EditError, match=r"2 workers need 200 GPU, Ray has \d+: give fewer --workers"), workers(2, gpus=100):
         pass
-    with pytest.raises(EditError, match="no Ray cluster at '127.0.0.1:1'"), workers(1, address="127.0.0.1:1"):
+    with pytest.raises(EditError, match=r"no Ray cluster at .127\.0\.0\.1:1."), workers(1, address="127.0.0.1:1"):
         pass
 
 
