@@ -1,4 +1,4 @@
-"""The command line: `demo`, `edit`, `bench`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
+"""The command line: `demo`, `edit`, `bench`, `sweep`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from .commands import data as data_commands
 from .commands import sequence, stats
-from .commands.bench import bench, table
+from .commands.bench import bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.rephrase import rephrase
 from .errors import EditError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(bench)
+app.command()(sweep)
 app.command()(table)
 app.add_typer(data_commands.app, name="data")
 app.command()(rephrase)

@@ -26,7 +26,7 @@ from ..hparams import load_hparams
 from ..loading import load_model
 from ..request import EditRequest
 from ..version import __version__
-from .compare import compare_one, known_only
+from .compare import Setting, compare_one, known_only
 from .journal import Journal
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Run:
         n: facts drawn by the seed; None takes all.
         known: only facts the model knows, as in the papers.
         reading: how the data file is read.
+        settings: of the pathways, each measured on every fact. They are not part of the name: a run may be gone on with for more of them.
     """
 
     hparams: Path
@@ -48,6 +49,11 @@ class Run:
     n: int | None = None
     known: bool = True
     reading: Reading = field(default_factory=Reading)
+    settings: tuple[Setting, ...] = (Setting(),)
+
+    def methods(self, base: str) -> tuple[str, ...]:
+        """What the records of each fact are called."""
+        return base, *(setting.label(base) for setting in self.settings)
 
     @property
     def name(self) -> str:
@@ -55,11 +61,16 @@ class Run:
 
 
 def grid(
-    hparams: Sequence[Path], data: Sequence[Path], seeds: Sequence[int], n: int | None, known: bool, reading: Reading | None = None
+    hparams: Sequence[Path],
+    data: Sequence[Path],
+    seeds: Sequence[int],
+    n: int | None,
+    known: bool,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    settings: tuple[Setting, ...] = (Setting(),),
 ) -> list[Run]:
     """Every combination, those on one YAML next to each other. All files are opened now: a wrong name is not found after hours."""
-    reading = reading or Reading()
-    runs = [Run(h, d, s, n, known, reading) for h in hparams for d in data for s in seeds]
+    runs = [Run(h, d, s, n, known, reading, settings) for h in hparams for d in data for s in seeds]
     names = [run.name for run in runs]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -155,7 +166,7 @@ class OneProcess:
     def attempts(self, run: Run, facts: Sequence[tuple[int, EditRequest]]) -> Iterator[list[dict]]:
         """The records of each fact, as they come, in any order."""
         for index, request in facts:
-            yield attempt(self.editors(run), index, request)
+            yield attempt(run, self.editors(run), index, request)
 
 
 def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True) -> Path:
@@ -165,7 +176,8 @@ def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True) -> Pat
     with Journal(path, about) as journal:
         done = {(record["index"], record["method"]) for record in journal.records}
         chosen = crew.choose(run, partial(tqdm.write, file=sys.stderr) if progress else log.info)
-        missing = [(i, fact) for i, fact in chosen if not all((i, name) in done for name in methods(about["hparams"]["rep"]["base"]))]
+        methods = run.methods(about["hparams"]["rep"]["base"])
+        missing = [(i, fact) for i, fact in chosen if not all((i, name) in done for name in methods)]
         started = len(chosen) - len(missing)
         with tqdm(total=len(chosen), initial=started, desc=run.name, unit="fact", disable=not progress) as bar:
             for records in crew.attempts(run, missing):
@@ -174,18 +186,13 @@ def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True) -> Pat
     return path
 
 
-def attempt(editor: RobustEditor, index: int, request: EditRequest) -> list[dict]:
+def attempt(run: Run, editor: RobustEditor, index: int, request: EditRequest) -> list[dict]:
     """`compare_one`; a fact that is refused gives records that say why, so that one fact does not stop a grid."""
     try:
-        return compare_one(editor, index, request)
+        return compare_one(editor, index, request, run.settings)
     except EditError as error:
-        names = methods(editor.hparams.rep.base)
-        return [{"index": index, "method": method, "prompt": request.text, "error": str(error)} for method in names]
-
-
-def methods(base: str) -> tuple[str, str]:
-    """What the two records of each fact are called."""
-    return base, f"{base}+REP"
+        methods = run.methods(editor.hparams.rep.base)
+        return [{"index": index, "method": method, "prompt": request.text, "error": str(error)} for method in methods]
 
 
 def execute_all(runs: Sequence[Run], out: Path, crew: OneProcess | None = None, progress: bool = True) -> Iterator[Path]:

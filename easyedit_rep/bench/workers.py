@@ -63,7 +63,7 @@ class Worker:
         return chosen, told
 
     def attempt(self, run: Run, index: int, request: EditRequest) -> list[dict]:
-        return attempt(self._ready().editors(run), index, request)
+        return attempt(run, self._ready().editors(run), index, request)
 
 
 class RayWorkers:

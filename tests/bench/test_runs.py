@@ -86,11 +86,11 @@ def test_taken_up_after_a_stop_between_and_within_facts(run, crew, tmp_path, mon
     whole = execute(run, tmp_path / "whole", crew(), progress=False)
     real, asked = runs.compare_one, []
 
-    def stops(editor, index, request):
+    def stops(editor, index, *rest):
         asked.append(index)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return real(editor, index, request)
+        return real(editor, index, *rest)
 
     monkeypatch.setattr(runs, "compare_one", stops)
     with pytest.raises(KeyboardInterrupt):
