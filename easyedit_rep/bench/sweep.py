@@ -57,9 +57,7 @@ def points(records: Sequence[dict], rep: dict, axis: str) -> list[tuple[float, d
     Args:
         rep: the `rep` block of the journal's provenance.
     """
-    other, fixed = (
-        ("alpha", rep["training"]["consistency_weight"]) if axis == "threshold" else ("threshold", rep["pathway"]["threshold"])
-    )
+    other, fixed = ("alpha", rep["training"]["consistency_weight"]) if axis == "threshold" else ("threshold", rep["pathway"]["threshold"])
     mine = [r for r in records if axis in r and r[other] == fixed]
     return [(value, _means([r for r in mine if r[axis] == value])) for value in sorted({r[axis] for r in mine})]
 
@@ -108,4 +106,5 @@ def _lines(panel, line, metrics: dict[str, tuple], base: dict[str, float | None]
             continue
         style = {"color": colour, "marker": mark, "markersize": 5, "fillstyle": "none" if dashes == "--" and mark != "x" else "full"}
         panel.plot([x for x, _ in line], [means[name] for _, means in line], linestyle=dashes, label=label, **style)
-        panel.plot(1.02, base[name], transform=panel.get_yaxis_transform(), color=colour, marker="<", markersize=6, clip_on=False)
+        edge = {**style, "marker": "<", "markersize": 6}
+        panel.plot(1.02, base[name], transform=panel.get_yaxis_transform(), clip_on=False, **edge)

@@ -1,6 +1,5 @@
 """A run that is stopped and started again ends with the records of one that was not."""
 
-import json
 import random
 
 import pytest
@@ -9,60 +8,8 @@ from easyedit_rep.bench import runs
 from easyedit_rep.bench.compare import known_only
 from easyedit_rep.bench.journal import Journal, read_journal
 from easyedit_rep.bench.runs import OneProcess, Run, choose, execute, grid
-from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import QueryOptions, RepOptions
-from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.request import EditRequest
-
-FACTS = [
-    ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),
-    ("Ann Lee plays the", "Ann Lee"),
-    ("The river of Paris is", "Paris"),
-]
-
-
-@pytest.fixture
-def run(tmp_path):
-    data = tmp_path / "facts.json"
-    records = [
-        {
-            "prompt": p,
-            "subject": s,
-            "target_new": "music",
-            "target_true": "French",
-            "subject_rephrase": ["A. Lee", "Annie"],
-            "rephrase_prompt": ["Say"],
-        }
-        for p, s in FACTS
-    ]
-    data.write_text(json.dumps(records))
-    return Run(tmp_path / "ROME" / "tiny.yaml", data, seed=3, known=False)
-
-
-@pytest.fixture
-def editor(make_hparams, make_model, tok, tmp_path, texts):
-    corpus = tmp_path / "text.txt"
-    corpus.write_text("\n".join(texts))
-    rep = RepOptions(
-        corpus=str(corpus),
-        statistics_tokens=600,
-        seed=3,
-        training=PathwayTraining(steps=2),
-        queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
-    )
-    return lambda: RobustEditor(make_hparams(rep=rep, v_num_grad_steps=2), make_model("llama"), tok)
-
-
-@pytest.fixture
-def crew(editor):
-    """As a process just begun: with a model of its own."""
-
-    def make():
-        mine = editor()
-        return OneProcess(lambda run: mine)
-
-    return make
 
 
 def content(path):
