@@ -11,6 +11,7 @@ from .editor import RobustEditor
 from .errors import EditError
 from .evaluation.any_model import Evaluation, evaluate
 from .hparams import D4SHyperParams, REPHyperParams
+from .integrations.robustness import measure_robustness
 from .ledger import Edit, Ledger
 from .pathway import RepConfig, RepLayer, RepModel
 from .request import EditRequest
@@ -30,4 +31,5 @@ __all__ = [
     "RobustEditor",
     "__version__",
     "evaluate",
+    "measure_robustness",
 ]

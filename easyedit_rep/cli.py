@@ -39,10 +39,11 @@ def main() -> None:
     """Run the command line; bad input is one line on stderr and exit status 2."""
     script = None
     try:
-        if sys.argv[1:2] == ["run"] and not "".join(sys.argv[2:3]).startswith("-"):
-            from .integrations.runner import prepare
+        if sys.argv[1:2] == ["run"] and sys.argv[2:3] not in ([], ["--help"]):
+            from .integrations.runner import own_options, prepare
 
-            script = prepare(sys.argv[2:])
+            measured, command = own_options(sys.argv[2:])
+            script = prepare(command, measured)
         else:
             app()
     except EditError as error:
@@ -142,15 +143,21 @@ def edit(
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
-def run(script: str, arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None) -> None:
+def run(
+    script: str,
+    arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None,
+    robustness: Annotated[bool, typer.Option("--robustness", help="Measure robustness of every edit, of plain methods too.")] = False,
+    corpus: Annotated[str | None, typer.Option(help="With --robustness: text for long contexts.")] = None,
+    rephrases: Annotated[str | None, typer.Option(help="With --robustness: JSON of other names by subject.")] = None,
+) -> None:
     """Run an EasyEdit script, or your own, unmodified: its hyper-parameter classes load the YAML files under hparams/REP too.
 
     It runs where you are: for a script that opens files relative to EasyEdit's folder, or to its examples folder, change there first.
-    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script.
+    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script. Our own options stand before the script.
     """
-    from .integrations.runner import prepare, start
+    from .integrations.runner import prepare, robustness_options, start
 
-    start(prepare([script, *(arguments or ())]))
+    start(prepare([script, *(arguments or ())], robustness_options(robustness, corpus, rephrases)))
 
 
 @app.command()
