@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .evaluation.any_model import evaluate as evaluate
     from .hparams import D4SHyperParams as D4SHyperParams
     from .hparams import REPHyperParams as REPHyperParams
+    from .integrations.robustness import measure_robustness as measure_robustness
     from .ledger import Edit as Edit
     from .ledger import Ledger as Ledger
     from .pathway import RepConfig as RepConfig
@@ -42,6 +43,7 @@ _MODULES = {
     "RepModel": "pathway",
     "RobustEditor": "editor",
     "evaluate": "evaluation.any_model",
+    "measure_robustness": "integrations.robustness",
 }
 """Public name -> the module that it comes from."""
 

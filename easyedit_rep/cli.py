@@ -1,4 +1,4 @@
-"""The command line: `demo`, `edit`, `bench`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
+"""The command line: `demo`, `edit`, `bench`, `sweep`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from .commands import data as data_commands
 from .commands import sequence, stats
-from .commands.bench import bench, table
+from .commands.bench import bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.rephrase import rephrase
 from .errors import EditError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(bench)
+app.command()(sweep)
 app.command()(table)
 app.add_typer(data_commands.app, name="data")
 app.command()(rephrase)
@@ -38,10 +39,11 @@ def main() -> None:
     """Run the command line; bad input is one line on stderr and exit status 2."""
     script = None
     try:
-        if sys.argv[1:2] == ["run"] and not "".join(sys.argv[2:3]).startswith("-"):
-            from .integrations.runner import prepare
+        if sys.argv[1:2] == ["run"] and sys.argv[2:3] not in ([], ["--help"]):
+            from .integrations.runner import own_options, prepare
 
-            script = prepare(sys.argv[2:])
+            measured, command = own_options(sys.argv[2:])
+            script = prepare(command, measured)
         else:
             app()
     except EditError as error:
@@ -141,15 +143,21 @@ def edit(
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
-def run(script: str, arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None) -> None:
+def run(
+    script: str,
+    arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None,
+    robustness: Annotated[bool, typer.Option("--robustness", help="Measure robustness of every edit, of plain methods too.")] = False,
+    corpus: Annotated[str | None, typer.Option(help="With --robustness: text for long contexts.")] = None,
+    rephrases: Annotated[str | None, typer.Option(help="With --robustness: JSON of other names by subject.")] = None,
+) -> None:
     """Run an EasyEdit script, or your own, unmodified: its hyper-parameter classes load the YAML files under hparams/REP too.
 
     It runs where you are: for a script that opens files relative to EasyEdit's folder, or to its examples folder, change there first.
-    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script.
+    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script. Our own options stand before the script.
     """
-    from .integrations.runner import prepare, start
+    from .integrations.runner import prepare, robustness_options, start
 
-    start(prepare([script, *(arguments or ())]))
+    start(prepare([script, *(arguments or ())], robustness_options(robustness, corpus, rephrases)))
 
 
 @app.command()

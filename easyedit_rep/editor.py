@@ -20,6 +20,7 @@ from .pathway.build import build_pathways
 from .pathway.config import RepConfig
 from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
+from .pathway.training import PathwayTraining
 from .queries import Queries, QueryMaker
 from .request import EditRequest, make_requests
 from .sequence.sequence import Sequence as EditSequence
@@ -131,14 +132,15 @@ class RobustEditor:
         """{layer: mean absolute value of an element of W, of W₀ and of their difference} (D4S, Figures 5 and 6)."""
         return {layer: self.ledger.norms(layer) for layer in self.hparams.layers}
 
-    def robustify(self, edit: Edit, *queries: Queries) -> Edit:
+    def robustify(self, edit: Edit, *queries: Queries, training: PathwayTraining | None = None) -> Edit:
         """`edit` with a pathway trained around each of its requests, not yet applied; `edit` itself is unchanged.
 
         Args:
             queries: one for each request; none to have them made.
+            training: instead of the hyper-parameters' own.
         """
         rep, memory = self.hparams.rep, self.memory
-        training = rep.training
+        training = training or rep.training
         queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
         text_keys = self.unedited.text_keys if training.gate_negatives else None

@@ -6,7 +6,7 @@ therefore leaves exactly the model that never had it, and taking the last one ou
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,6 +61,14 @@ class Edit:
     def pathway_names(self) -> list[str]:
         """What the pathways are called in the model."""
         return [f"{self.name}_{i}" for i in range(len(self.pathways))]
+
+    def at_threshold(self, threshold: float) -> "Edit":
+        """The same edit with gates that open above `threshold` (τ), not applied. Nothing is trained: the threshold acts at test alone.
+
+        Of a method with several layers, those above the lowest were trained on what lower pathways let through at their old threshold.
+        """
+        pathways = tuple(Pathway(replace(p.config, threshold=threshold), p.tensors) for p in self.pathways)
+        return replace(self, pathways=pathways, ledger=None, name="")
 
     def undo(self) -> None:
         """Take this edit out of the model; the others stay. Undoing twice does nothing."""

@@ -32,14 +32,14 @@ def run(
     """Edit facts one after another, all staying. A D4S run that is killed goes on where it last saved, with the same command."""
     from dataclasses import replace
 
-    from ..bench.runs import Run, choose, prepare, provenance
+    from ..bench.runs import Editors, Run, choose, provenance
     from ..datasets.corpus import load_corpus
     from ..evaluation.ability import AbilityTasks
     from ..sequence.run import Watch, edit_sequence
     from .bench import parse_numbers
 
     wanted = Run(hparams, data, seed, n, not every)
-    editor = prepare(wanted)
+    editor = Editors()(wanted)
     if plain:
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     requests = [request for _, request in choose(wanted, editor)]

@@ -60,7 +60,20 @@ def edit_sequence(
         watch.tasks.check()
     editor.memory  # noqa: B018 (read from the model before its first edit, or refused now)
     resumable = bool(getattr(editor.hparams.method, "d4s", None))
-    journal = Journal(out / "sequence.jsonl", {**provenance, "batch": batch, "requests": len(requests)})
+    with Journal(out / "sequence.jsonl", {**provenance, "batch": batch, "requests": len(requests)}) as journal:
+        return _edit(editor, requests, out, watch, journal, resumable, batch, progress)
+
+
+def _edit(
+    editor: RobustEditor,
+    requests: Sequence[EditRequest],
+    out: Path,
+    watch: Watch,
+    journal: Journal,
+    resumable: bool,
+    batch: int,
+    progress: bool,
+) -> Path:
     before = baseline(editor.anatomy, editor.tok, requests)
     if resumable and (out / "sequence.json").exists():
         load_sequence(editor.sequence, out)
