@@ -4,10 +4,12 @@ from easyedit_rep import REPHyperParams, RobustEditor
 
 editor = RobustEditor.from_hparams(REPHyperParams.from_hparams("hparams/REP/ROME/llama2-7b.yaml"))
 metrics, model, edits = editor.edit(prompts=[…], subject=[…], target_new=[…])
+edits[0].save("my-edit")  # a file; load_edits(model, "my-edit") in another process
 edits[0].undo()
 """
 
 from .editor import RobustEditor
+from .edits.load import load_edits
 from .errors import EditError
 from .evaluation.any_model import Evaluation, evaluate
 from .hparams import D4SHyperParams, REPHyperParams
@@ -30,4 +32,5 @@ __all__ = [
     "RobustEditor",
     "__version__",
     "evaluate",
+    "load_edits",
 ]

@@ -43,6 +43,7 @@ class RobustEditor:
         self.anatomy = Anatomy(model, **{name: getattr(hparams, name) for name in names})
         for layer in hparams.layers:
             self.anatomy.check_layer(layer)
+            self.anatomy.check_writable(layer)
         self.anatomy.check_layer(hparams.v_loss_layer, "v_loss_layer")
         last = self.anatomy.n_layers - 1
         if hparams.rep.engine == "native" and hparams.v_loss_layer != last:
@@ -99,6 +100,7 @@ class RobustEditor:
             pairs=result.pairs,
             seconds={"base": time.perf_counter() - start},
             info={"base": result.info, "keys": result.keys},
+            hparams=self.hparams.record(),
         )
 
     @property
