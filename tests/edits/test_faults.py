@@ -1,4 +1,4 @@
-"""What is damaged, of another model, or in conflict is refused in one line, and nothing is touched; a save that fails leaves the last one."""
+"""What is damaged, of another model, or in conflict is refused in one line and nothing is touched; a failed save leaves the last one."""
 
 import errno
 import json
