@@ -56,7 +56,10 @@ def replace_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
     try:
         with replacing_all(list(writers)) as scratches:
             for scratch, write in zip(scratches, writers.values(), strict=True):
+                scratch.touch()
+                mode = scratch.stat().st_mode  # as files are here; safetensors makes them the owner's alone
                 write(scratch)
+                scratch.chmod(mode)
     except SafetensorError as error:  # its own type for a full disk
         raise OSError(str(error)) from error
 

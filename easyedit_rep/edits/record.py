@@ -40,6 +40,7 @@ def edit_record(edit: Edit) -> dict:
         "seconds": edit.seconds,
         "info": {name: value for name, value in edit.info.items() if name != "keys"},
         "metrics": edit.metrics,
+        "norms": {str(layer): delta.norm() for layer, delta in edit.deltas.items()},
         "pathways": [pathway.config.shape for pathway in edit.pathways],
     }
     return json.loads(json.dumps(record, default=str))
