@@ -9,6 +9,7 @@ edits[0].undo()
 """
 
 from .editor import RobustEditor
+from .edits.export import save_model
 from .edits.load import load_edits
 from .errors import EditError
 from .evaluation.any_model import Evaluation, evaluate
@@ -33,4 +34,5 @@ __all__ = [
     "__version__",
     "evaluate",
     "load_edits",
+    "save_model",
 ]

@@ -248,5 +248,5 @@ def outcome(kept: int, made: int) -> str:
     if kept == 1:
         return "the returned model carries the edit: edits[0].save(folder) keeps it as a file, edits[0].undo() takes it out again"
     if kept:
-        return f"the returned model carries all {kept} edits: edits[0].ledger.save(folder) keeps them in a file, edits[i].undo() takes one out"
-    return f"the returned model is the original one: each of the {made} edits was measured alone and undone; sequential_edit=True keeps them"
+        return f"the returned model carries all {kept} edits: edits[0].ledger.save(folder) keeps them in a file, edit.undo() takes one out"
+    return f"the returned model is the original: each of the {made} edits was measured alone and undone; sequential_edit=True keeps them"

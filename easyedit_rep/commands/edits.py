@@ -56,7 +56,7 @@ def show(source: Source, json_out: Annotated[bool, typer.Option("--json", help="
 def diff(
     source: Source,
     model: Model = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="A prompt to ask; several times for several. The stored ones if left out.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt to ask, instead of the stored ones; may be given again.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens are shown of each answer.")] = 8,
     device: Device = "cpu",
     force: Force = False,
