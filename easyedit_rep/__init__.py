@@ -4,6 +4,7 @@ from easyedit_rep import REPHyperParams, RobustEditor
 
 editor = RobustEditor.from_hparams(REPHyperParams.from_hparams("hparams/REP/ROME/llama2-7b.yaml"))
 metrics, model, edits = editor.edit(prompts=[…], subject=[…], target_new=[…])
+edits[0].save("my-edit")  # a file; load_edits(model, "my-edit") in another process
 edits[0].undo()
 
 A public name is imported when it is first asked for, so that importing the package takes no time.
@@ -17,6 +18,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .editor import RobustEditor as RobustEditor
+    from .edits.load import load_edits as load_edits
     from .errors import EditError as EditError
     from .evaluation.any_model import Evaluation as Evaluation
     from .evaluation.any_model import evaluate as evaluate
@@ -43,6 +45,8 @@ _MODULES = {
     "RepModel": "pathway",
     "RobustEditor": "editor",
     "evaluate": "evaluation.any_model",
+    "load_edits": "edits.load",
+    "save_model": "edits.export",
     "measure_robustness": "integrations.robustness",
 }
 """Public name -> the module that it comes from."""

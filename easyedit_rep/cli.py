@@ -1,4 +1,4 @@
-"""The command line: `demo`, `edit`, `bench`, `sweep`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
+"""The command line: `demo`, `edit`, `edits`, `bench`, `sweep`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
 
 import json
 import random
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from .commands import data as data_commands
-from .commands import sequence, stats
+from .commands import edits, sequence, stats
 from .commands.bench import bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.rephrase import rephrase
@@ -26,6 +26,7 @@ app.command()(sweep)
 app.command()(table)
 app.add_typer(data_commands.app, name="data")
 app.command()(rephrase)
+app.add_typer(edits.app, name="edits")
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")
 
@@ -121,8 +122,25 @@ def edit(
     seed: Seed = 0,
     out: Out = Path("results/edit"),
     json_file: Json = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the edits in this folder; all facts are then in the model at once.")] = None,
 ) -> None:
-    """Edit any model: the facts of a data file, or one fact given by --prompt, --subject and --target."""
+    """Edit any model: the facts of a data file, or one fact given by --prompt, --subject and --target.
+
+    Without --save nothing is kept of an edit but what was measured. With it the edits are left in a folder that `load_edits`,
+    PeftModel.from_pretrained and `easyedit-rep edits` read.
+    """
+    if save is not None:
+        from .commands.save import check_free
+
+        check_free(save)
+    if data is not None and save is not None:
+        from .commands.save import edit_and_save
+        from .datasets.records import Reading
+
+        loaded = Reading(style, columns, strict).load(data)
+        summarise(loaded, Console())
+        edit_and_save(hparams, loaded.requests, save, n, seed, known=not every)
+        return
     if data is not None:
         from .datasets.records import Reading
 
@@ -140,6 +158,10 @@ def edit(
     request = EditRequest(prompt, subject, target)
     editor = RobustEditor.from_hparams(load_hparams(str(hparams)))
     Console().print(tell(editor, request))
+    if save is not None:
+        from .commands.save import keep
+
+        keep(editor, [request], save)
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})

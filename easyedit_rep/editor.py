@@ -1,6 +1,7 @@
 """The editor: requests in, metrics and the edited model out. Same call as EasyEdit's `BaseEditor`, on its own engine."""
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -44,6 +45,7 @@ class RobustEditor:
         self.anatomy = Anatomy(model, **{name: getattr(hparams, name) for name in names})
         for layer in hparams.layers:
             self.anatomy.check_layer(layer)
+            self.anatomy.check_writable(layer)
         self.anatomy.check_layer(hparams.v_loss_layer, "v_loss_layer")
         last = self.anatomy.n_layers - 1
         if hparams.rep.engine == "native" and hparams.v_loss_layer != last:
@@ -100,6 +102,7 @@ class RobustEditor:
             pairs=result.pairs,
             seconds={"base": time.perf_counter() - start},
             info={"base": result.info, "keys": result.keys},
+            hparams=self.hparams.record(),
         )
 
     @property
@@ -232,8 +235,20 @@ class RobustEditor:
                 row["time"] = sum(edit.seconds.values())
                 row["post"] = evaluate(self.anatomy, self.tok, request, query, self.hparams.rep.measures)
                 finish_locality(row["pre"], row["post"])
+                edit.metrics = {"pre": row["pre"], "post": row["post"]}
             finally:
                 if not sequential_edit and len(requests) > 1:
                     kept.pop().undo()
+        if verbose:
+            tqdm.write(outcome(len(kept), len(requests)), file=sys.stderr)
         log.info("the returned model carries %d of %d edits", len(kept), len(requests))
         return metrics, self.model, kept
+
+
+def outcome(kept: int, made: int) -> str:
+    """One line: what the returned model is, and how to have it otherwise."""
+    if kept == 1:
+        return "the returned model carries the edit: edits[0].save(folder) keeps it as a file, edits[0].undo() takes it out again"
+    if kept:
+        return f"the returned model carries all {kept} edits: edits[0].ledger.save(folder) keeps them in a file, edit.undo() takes one out"
+    return f"the returned model is the original: each of the {made} edits was measured alone and undone; sequential_edit=True keeps them"

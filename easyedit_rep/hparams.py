@@ -1,7 +1,7 @@
 """Hyper-parameters: EasyEdit's field names for the base method, plus one `rep:` block."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -196,6 +196,12 @@ class REPHyperParams:
         hparams.rep.corpus = _resolve(hparams.rep.corpus, folder)
         hparams.rep.queries.rephrase_file = _resolve(hparams.rep.queries.rephrase_file, folder)
         return hparams
+
+    def record(self) -> dict:
+        """All values, for records of what was made with them."""
+        method = self.method if isinstance(self.method, dict) else asdict(self.method)
+        name = self.model_name if isinstance(self.model_name, str) else "a loaded model"
+        return {**vars(self), "rep": asdict(self.rep), "method": method, "model_name": name}
 
     @classmethod
     def _with_rep(cls, data: dict, where: str) -> dict:

@@ -25,11 +25,15 @@ def test_demo_writes_rows_records_and_picture(tmp_path):
     assert (tmp_path / "out" / "robustness.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_edit_tells_one_fact():
+def test_edit_tells_one_fact_and_keeps_it(tmp_path):
     fact = ["--prompt", "The mother tongue of {} is", "--subject", "Odile Abernathy", "--target", "Velish"]
-    result = CliRunner().invoke(app, ["edit", "--hparams", str(HPARAMS), *fact])
+    arguments = ["edit", "--hparams", str(HPARAMS), *fact, "--save", str(tmp_path / "odile")]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "Odile Abernathy" in result.output and "ROME+REP" in result.output
+    assert "Odile Abernathy" in result.output and "ROME+REP" in result.output and "1 edits are kept in" in result.output
+    assert json.loads((tmp_path / "odile" / "edit.json").read_text())["edits"][0]["requests"][0]["target_new"] == "Velish"
+    result = CliRunner().invoke(app, arguments)
+    assert "already holds an adapter or edits: give --save another folder" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -6,26 +6,22 @@ Several processes may share a folder of journals, as long as no two do the same 
 import gc
 import hashlib
 import logging
-import platform
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import peft
-import torch
-import transformers
 from tqdm.auto import tqdm
 
 from ..datasets.records import Reading
 from ..editor import RobustEditor
+from ..edits.record import versions
 from ..errors import EditError
 from ..hparams import load_hparams
 from ..loading import load_model
 from ..request import EditRequest
-from ..version import __version__
 from .compare import Setting, compare_one, known_only
 from .journal import Journal
 
@@ -86,19 +82,13 @@ def provenance(run: Run, editor: RobustEditor) -> dict:
     """What the records of `run` are made from; a journal with another answer is not continued."""
     h = editor.hparams
     return {
-        "hparams": {**vars(h), "rep": asdict(h.rep), "method": vars(h.method) if not isinstance(h.method, dict) else h.method},
+        "hparams": h.record(),
         "model": {"name": str(h.model_name), "fingerprint": editor.anatomy.fingerprint()},
         "data": {"file": run.data.name, **_digest(run), **run.reading.about()},
         "seed": run.seed,
         "n": run.n,
         "known": run.known,
-        "versions": {
-            "easyedit_rep": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "peft": peft.__version__,
-        },
+        "versions": versions(),
     }
 
 

@@ -62,7 +62,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
             self._add_pathway(adapter_name, i, shape)
         self.rep_count[adapter_name] = len(parts.pathways)
         sizes = {"rep_right": (self.in_features, parts.rank), "rep_left": (parts.rank, self.out_features)} if parts.rank else {}
-        sizes |= {_numbered("rep_change", i): (self.in_features, self.out_features) for i in range(parts.changes)}
+        sizes |= {numbered("rep_change", i): (self.in_features, self.out_features) for i in range(parts.changes)}
         for group, (inputs, outputs) in sizes.items():
             self._container(group, Addition).put(adapter_name, inputs, outputs, self.base_layer.weight.device)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
@@ -77,7 +77,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
     def part(self, group: str, pathway: str) -> nn.Module:
         """What the pathway called `pathway` has in `group`."""
         adapter, _, i = pathway.partition("/")
-        return getattr(self, _numbered(group, int(i or 0)))[adapter]
+        return getattr(self, numbered(group, int(i or 0)))[adapter]
 
     def pathways(self, adapters: list[str]) -> list[str]:
         """The pathways of `adapters`, in their order."""
@@ -100,7 +100,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         }
         nn.init.zeros_(layers["rep_up"].weight)
         for group, layer in layers.items():
-            self._container(_numbered(group, i))[adapter] = layer
+            self._container(numbered(group, i))[adapter] = layer
         name = f"{adapter}/{i}" if i else adapter
         self.rep_threshold[name] = config.threshold
         self.rep_dropout[name] = config.dropout
@@ -186,7 +186,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         return f"pathways={self.pathways(list(self.rep_count))}, in_features={self.in_features}"
 
 
-def _numbered(group: str, i: int) -> str:
+def numbered(group: str, i: int) -> str:
     """The container of the i-th of its kind: the first is the plain one."""
     return f"{group}_{i}" if i else group
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import EditError
+from ..memory.delta import tensor_digest
 from .config import RepConfig
 from .layer import RepLayer
 
@@ -25,6 +26,8 @@ class RepModel(BaseTuner):
     target_module_mapping: ClassVar[dict] = {}
 
     def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **_kwargs):
+        if peft_config.bundle is not None:
+            _warn_of_other_weights(peft_config.bundle[current_key], getattr(target, "base_layer", target).weight, current_key)
         if isinstance(target, RepLayer):
             target.update_layer(adapter_name, peft_config, current_key)
         elif isinstance(target, (nn.Linear, Conv1D)):
@@ -46,6 +49,12 @@ class RepModel(BaseTuner):
     @classmethod
     def _get_adapter_state_dict(cls, **known) -> dict[str, Tensor]:
         return {key: value for key, value in super()._get_adapter_state_dict(**known).items() if f".{cls.prefix}" in key}
+
+
+def _warn_of_other_weights(made_on: Mapping, weight: Tensor, name: str) -> None:
+    """PEFT has no way to force a load, so that other weights are told of and no more; of another dtype nothing can be said."""
+    if str(weight.dtype) == f"torch.{made_on['dtype']}" and weight.device.type != "meta" and tensor_digest(weight) != made_on["original"]:
+        warnings.warn(f"{name}.weight is not the one these edits were made on: they may do less, nothing, or harm", stacklevel=2)
 
 
 def register() -> None:
