@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from easyedit_rep import EditError
 from easyedit_rep.cli import app
-from easyedit_rep.demo import HPARAMS
+from easyedit_rep.demo import CORPUS, HPARAMS
 
 sys.path.append(str(Path(__file__).parents[1] / "datasets"))
 from atomic_samples import row, small, v4
@@ -19,6 +20,16 @@ MODEL = HPARAMS.parent / "demo-llama"
 
 def call(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """The demo's YAML with two steps and one context: what is edited does not matter here."""
+    values = yaml.safe_load(HPARAMS.read_text())
+    values |= {"v_num_grad_steps": 2, "context_template_length_params": [], "model_name": str(MODEL)}
+    values["rep"] |= {"statistics_tokens": 2000, "corpus": str(CORPUS)}
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path / "quick.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +59,7 @@ def test_what_is_built_is_data_like_any_other(mqd):
 def test_stats(mqd):
     result = call("mqd", "stats", mqd[0], "--model", MODEL, "--n", 6, "--format", "markdown")
     assert result.exit_code == 0, result.output
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.output.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines() if line.startswith("|")]
     assert [r[0] for r in rows[2:]] == ["T/F", "MQ", "DG"]
     assert [r[1] for r in rows[2:]] == ["6"] * 3
     assert [r[8] for r in rows[2:]] == ["12.3", "43.3", "297.4"]
@@ -56,9 +67,9 @@ def test_stats(mqd):
     assert "cannot read" in str(call("mqd", "stats", mqd[0] / "absent", "--model", MODEL).exception)
 
 
-def test_analyses_of_sequences(mqd, tmp_path, texts):
+def test_analyses_of_sequences(mqd, tmp_path, texts, quick):
     (tmp_path / "text.txt").write_text("\n".join([*(" ".join([text] * 3) for text in texts[:4]), "short"]))
-    targets = ["analyze", "targets", "--hparams", HPARAMS, "--mqd", mqd[0], "--n", 1, "--out", tmp_path, "--held-out"]
+    targets = ["analyze", "targets", "--hparams", quick, "--mqd", mqd[0], "--n", 1, "--out", tmp_path, "--held-out"]
     result = call(*targets, tmp_path / "text.txt")
     assert result.exit_code == 0, result.output
     header, *records = [json.loads(line) for line in (tmp_path / "targets.jsonl").read_text().splitlines()]
@@ -73,7 +84,7 @@ def test_analyses_of_sequences(mqd, tmp_path, texts):
         "sequence",
         "run",
         "--hparams",
-        HPARAMS,
+        quick,
         "--data",
         mqd[0] / "mqd_dg.json",
         "--all",

@@ -17,7 +17,9 @@ from .build import TYPES, Mqd
 
 
 def mqd(record: Fields) -> EditRequest:
-    """A record of any of the three types: `prompt`, `subject`, `target_new`."""
+    """A record of any of the three types: `prompt`, `subject`, `target_new`, and `question`, which names the type."""
+    if record.text("question") not in TYPES:
+        record.refuse("question", f"must be one of {', '.join(TYPES)}, not {record.text('question')!r}")
     return EditRequest(record.text("prompt"), record.text("subject"), record.text("target_new"))
 
 
