@@ -10,6 +10,10 @@ from .clean import Dropped, clean_event, clean_tail, content_words, normal
 from .relations import TEMPLATES, prompt_of
 
 
+SHARED = 3
+"""Events a tail may have been said of and still be offered as untrue of another."""
+
+
 class Fact(NamedTuple):
     """A triple that reads as a sentence: `prompt` and a space and `tail`. `line` and `split` say where it was annotated."""
 
@@ -99,7 +103,3 @@ class Facts:
             and self.shared[form] <= SHARED
             and not self.about[fact.event] & (self.about[other.event] | content_words(other.tail))
         )
-
-
-SHARED = 3
-"""Events a tail may have been said of and still be offered as untrue of another."""
