@@ -1,4 +1,4 @@
-"""The command line: `demo`, `edit`, `edits`, `bench`, `sweep`, `table`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
+"""The command line: `easyedit-rep --help` lists what it does."""
 
 import json
 import random
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from .commands import analyze, edits, mqd, sequence, stats
 from .commands import data as data_commands
-from .commands import edits, sequence, stats
 from .commands.bench import bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.rephrase import rephrase
@@ -27,6 +27,8 @@ app.command()(table)
 app.add_typer(data_commands.app, name="data")
 app.command()(rephrase)
 app.add_typer(edits.app, name="edits")
+app.add_typer(analyze.app, name="analyze")
+app.add_typer(mqd.app, name="mqd")
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")
 

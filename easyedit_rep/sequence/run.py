@@ -11,7 +11,7 @@ from ..bench.journal import Journal
 from ..editor import RobustEditor
 from ..errors import EditError
 from ..evaluation.ability import AbilityTasks, measure_ability
-from ..evaluation.perplexity import text_perplexity
+from ..evaluation.perplexity import target_perplexities, text_perplexity
 from ..evaluation.sequence import baseline, measure
 from ..ledger import Edit
 from ..request import EditRequest
@@ -50,8 +50,8 @@ def edit_sequence(
 ) -> Path:
     """Edit `requests` one after another (or `batch` at once), all staying, and return the journal's path.
 
-    Records: {"edit": i, "norms", "info", "seconds"} after each edit; {"after": n, "perplexity", "ability", "norms", "rows"} at each
-    checkpoint.
+    Records: {"edit": i, "norms", "probability", "info", "seconds"} after each edit; {"after": n, "perplexity", "ability", "norms",
+    "rows"} at each checkpoint.
     A D4S sequence is saved under `out` and taken up there, bit for bit; another method begins anew, in a new journal.
     """
     for request in requests:
@@ -102,12 +102,22 @@ def _edit(
             edits.append(edit)
             done += len(edit.requests)
             norms = edit.info.get("norms") or editor.norms()
-            note("edit", len(edits), lambda e=edit, n=norms: {"norms": n, "info": e.info["base"], "seconds": e.seconds})
+            note("edit", len(edits), lambda e=edit, n=norms: {"norms": n, "probability": _said(editor, e), **_numbers(e)})
             bar.update(len(edit.requests))
             bar.set_postfix({f"|W{i}|": f"{norm['weight']:.5f}" for i, norm in list(norms.items())[:2]})
             if resumable and (len(edits) % watch.save_every == 0 or done >= len(requests)):
                 save_sequence(editor.sequence, out)
     return journal.path
+
+
+def _numbers(edit: Edit) -> dict:
+    return {"info": edit.info["base"], "seconds": edit.seconds}
+
+
+def _said(editor: RobustEditor, edit: Edit) -> list[float]:
+    """What the model, as it is now, gives each of the edit's targets: its probability a token, 1 over its perplexity."""
+    asked = [request.text for request in edit.requests], [request.target_new for request in edit.requests]
+    return [1 / perplexity for perplexity in target_perplexities(editor.anatomy, editor.tok, *asked)]
 
 
 def _checkpoint(editor, requests, before, queries, watch: Watch) -> dict:
