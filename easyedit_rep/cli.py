@@ -15,6 +15,7 @@ from .commands import data as data_commands
 from .commands.bench import bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.rephrase import rephrase
+from .commands.report import report
 from .errors import EditError
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 app.command()(bench)
 app.command()(sweep)
 app.command()(table)
+app.add_typer(analyze.app, name="analyze")
 app.add_typer(data_commands.app, name="data")
 app.command()(rephrase)
+app.command()(report)
 app.add_typer(edits.app, name="edits")
-app.add_typer(analyze.app, name="analyze")
 app.add_typer(mqd.app, name="mqd")
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")

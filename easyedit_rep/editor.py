@@ -3,7 +3,8 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from torch import nn
@@ -130,6 +131,15 @@ class RobustEditor:
     def install(self, edit: Edit) -> Edit:
         """Write an edit made by `base_edit` or `robustify` into the model."""
         return self.sequence.append(edit) if edit.pairs else self.ledger.apply(edit)
+
+    @contextmanager
+    def installed(self, edit: Edit) -> Iterator[Edit]:
+        """`edit` is in the model inside, and out of it afterwards."""
+        edit = self.install(edit)
+        try:
+            yield edit
+        finally:
+            edit.undo()
 
     def norms(self) -> dict[int, dict[str, float]]:
         """{layer: mean absolute value of an element of W, of W₀ and of their difference} (D4S, Figures 5 and 6)."""

@@ -89,11 +89,8 @@ def compare_one(editor: RobustEditor, index: int, request: EditRequest, settings
 
 def _measure(editor: RobustEditor, index: int, request: EditRequest, method: str, edit: Edit, queries: Queries, pre: dict) -> dict:
     """The record of one edit, which is taken out again."""
-    editor.install(edit)
-    try:
+    with editor.installed(edit):
         post = evaluate(editor.anatomy, editor.tok, request, queries, editor.hparams.rep.measures)
-    finally:
-        edit.undo()
     finish_locality(pre, post)
     return {
         "index": index,

@@ -78,11 +78,8 @@ def tell(editor: RobustEditor, request: EditRequest) -> Table:
     base = editor.base_edit(request)
     answers = [_answers(editor, texts, request.target_new)]
     for edit in (base, editor.robustify(base, queries)):
-        editor.install(edit)
-        try:
+        with editor.installed(edit):
             answers.append(_answers(editor, texts, request.target_new))
-        finally:
-            edit.undo()
     truth = f"{request.ground_truth} → " if request.ground_truth else ""
     out = Table(title=f"one edit, told: {request.text} … {truth}{request.target_new}", box=box.SIMPLE)
     for heading in ("query", "text", "before", editor.hparams.rep.base, f"{editor.hparams.rep.base}+REP"):

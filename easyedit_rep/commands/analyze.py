@@ -1,9 +1,149 @@
 """`easyedit-rep analyze`: the papers' analyses for any model and facts. Records first, then a table and a figure from the records."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+from rich.console import Console
 
 from .analyze_sequences import norms, targets
+
+if TYPE_CHECKING:
+    from ..analysis.study import Study
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.command()(targets)
 app.command()(norms)
+
+Hparams = Annotated[Path, typer.Option(help="A YAML under hparams/REP/.")]
+Data = Annotated[Path, typer.Option(help="A data file; its facts are drawn by the seed.")]
+Count = Annotated[int, typer.Option("--n", min=1, help="Facts.")]
+Seed = Annotated[int, typer.Option(help="Of the facts, contexts, queries and training.")]
+Layer = Annotated[int | None, typer.Option(help="Whose keys are read; the lowest edited one if left out.")]
+Every = Annotated[bool, typer.Option("--all", help="Also facts the model does not know.")]
+Out = Annotated[Path, typer.Option(help="Folder of the records and the figure, both named like the analysis.")]
+Text = Annotated[str | None, typer.Option("--corpus", help="A text file or corpus name; the YAML's if left out.")]
+FOLDER = Path("results/analysis")
+
+
+@app.command()
+def keys(hparams: Hparams, data: Data, n: Count = 50, seed: Seed = 0, layer: Layer = None, every: Every = False, out: Out = FOLDER) -> None:
+    """How far rephrases, shuffles and long contexts move a subject's key, before and after REP (REP, Figure 3)."""
+    from ..analysis.keys import measure
+
+    _show(_study(hparams, data, n, seed, layer, every).record("keys", out, measure))
+
+
+@app.command()
+def collisions(
+    hparams: Hparams,
+    data: Data,
+    n: Count = 100,
+    seed: Seed = 0,
+    layer: Layer = None,
+    every: Every = False,
+    out: Out = FOLDER,
+    corpus: Text = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of text to look through.")] = 400_000,
+    top: Annotated[int, typer.Option(min=1, help="Tokens kept for each subject.")] = 10,
+) -> None:
+    """Which unrelated tokens of a text have the keys closest to each subject's (REP, Figure 4). Killed, it goes on."""
+    from ..analysis.collisions import search
+
+    study = _study(hparams, data, n, seed, layer, every)
+    _show(search(study, study.text(corpus), out, tokens, top))
+
+
+@app.command()
+def pca(
+    hparams: Hparams,
+    data: Data,
+    n: Count = 3,
+    seed: Seed = 0,
+    layer: Layer = None,
+    every: Every = False,
+    out: Out = FOLDER,
+    others: Annotated[int, typer.Option(min=1, help="Facts about other subjects, whose keys are the background.")] = 30,
+) -> None:
+    """One subject's keys under every perturbation in a plane, before and after REP (REP, Figure 7); the figure shows three subjects."""
+    from ..analysis.pca import measure
+
+    _show(_study(hparams, data, n + others, seed, layer, every).record("pca", out, measure, count=n))
+
+
+@app.command()
+def values(
+    hparams: Hparams, data: Data, n: Count = 50, seed: Seed = 0, layer: Layer = None, every: Every = False, out: Out = FOLDER
+) -> None:
+    """L2 norms of the values the edited layer returns, before and after the edit (REP, Figure 8)."""
+    from ..analysis.values import measure
+
+    _show(_study(hparams, data, n, seed, layer, every).record("values", out, measure))
+
+
+@app.command()
+def bounds(hparams: Hparams, data: Data, n: Count = 50, seed: Seed = 0, every: Every = False, out: Out = FOLDER) -> None:
+    """Which queries the bounds of REP's section 4 say will fail, and which do, with and without REP."""
+    from ..analysis.bounds import measure
+
+    _show(_study(hparams, data, n, seed, None, every).record("bounds", out, measure))
+
+
+@app.command()
+def gate(
+    hparams: Hparams,
+    data: Data,
+    n: Count = 50,
+    seed: Seed = 0,
+    layer: Layer = None,
+    every: Every = False,
+    out: Out = FOLDER,
+    corpus: Text = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of ordinary text; best not of the text that gates were trained on.")] = 20_000,
+) -> None:
+    """How often gates open on ordinary text, and on queries, over the threshold τ."""
+    from ..analysis.gate import Gates
+
+    study = _study(hparams, data, n, seed, layer, every)
+    gates = Gates(study, study.text(corpus), tokens)
+    _show(study.record("gate", out, gates, corpus=gates.corpus.name, corpus_digest=gates.corpus.digest, tokens=tokens))
+
+
+def _study(hparams: Path, data: Path, n: int, seed: int, layer: int | None, every: bool) -> "Study":
+    # Imported here so that --help answers at once.
+    from ..analysis.study import Study
+    from ..bench.runs import Run
+    from ..datasets.records import Reading
+
+    Reading().load(data)  # a wrong name is not found after a model has been loaded
+    return Study.of(Run(hparams, data, seed, n, not every), layer, tell=Console(stderr=True).print)
+
+
+def _show(path: Path) -> None:
+    """Print the table of a journal of records, and draw its figure beside it."""
+    from ..analysis.registry import analysis
+    from ..bench.journal import read_journal
+
+    provenance, records = read_journal(path)
+    of = analysis(provenance["analysis"])
+    print_table(of.table(records), of.title)
+    picture = path.with_suffix(".png")
+    of.draw(records, picture)
+    refused = sum("error" in record for record in records)
+    Console(stderr=True).print(
+        f"records: {path}   picture: {picture}" + (f"   refused: {refused} facts, see the records" if refused else "")
+    )
+
+
+def print_table(rows, title: str) -> None:
+    """A data frame of text as a table for the terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text as Plain
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=title)
+    for i, name in enumerate(rows.columns):
+        table.add_column(name, justify="left" if i == 0 or rows[name].str.len().max() > 40 else "right", overflow="fold")
+    for row in rows.itertuples(index=False):
+        table.add_row(*(Plain(" ".join(cell.split())) for cell in row))
+    Console().print(table)

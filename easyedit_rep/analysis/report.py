@@ -1,0 +1,191 @@
+"""Records, tables and figures of a folder as one HTML page that needs nothing else: no network, no files beside it."""
+
+import base64
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+from ..bench import sequences, tables
+from ..bench.compare import summarise
+from ..bench.journal import read_journal
+from ..errors import EditError
+from ..evaluation.metrics import HEADINGS, printed
+from ..files import replacing
+from ..version import __version__
+from .registry import ANALYSES
+
+ROWS = 200
+"""Of a CSV file, at most."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the page.
+
+    Attributes:
+        text: what there is to see.
+        source: what it was made from, in a line; `provenance` is all of it.
+        table: cells as they are shown.
+        image: a PNG file's bytes.
+    """
+
+    title: str
+    text: str = ""
+    source: str = ""
+    table: pandas.DataFrame | None = None
+    picture: bytes = b""
+    provenance: str = ""
+
+    @property
+    def image(self) -> str:
+        return base64.b64encode(self.picture).decode()
+
+    @property
+    def heads(self) -> list[str]:
+        return [] if self.table is None else [str(name) for name in self.table.columns]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        return [] if self.table is None else [[str(cell) for cell in row] for row in self.table.itertuples(index=False)]
+
+    @property
+    def numbers(self) -> set[int]:
+        """Columns that hold numbers, which are aligned on the right."""
+        columns = list(zip(*self.rows, strict=True))
+        return {i for i, cells in enumerate(columns) if i and all(_is_number(cell) for cell in cells)}
+
+
+def _is_number(cell: str) -> bool:
+    """Also "0.5 ± 0.1", "3 / 4", "1 → 2" and "–"."""
+    return not cell.strip("0123456789.,+-−–±→/%×e ")
+
+
+def write_report(folder: Path, out: Path, title: str | None = None) -> list[Section]:
+    """Write the page of all that lies in `folder`, at any depth, to `out`; returns its sections.
+
+    Raises:
+        EditError: there is nothing to report, or a file of records is damaged.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    if not folder.is_dir():
+        raise EditError(f"{folder} is not a folder: give the --out of `bench`, `sequence run` or `analyze`")
+    sections = list(gather(folder))
+    if not sections:
+        raise EditError(f"{folder} holds no records (.jsonl), tables (.csv) or figures (.png)")
+    page = Environment(loader=PackageLoader("easyedit_rep.analysis", "."), autoescape=True, trim_blocks=True).get_template("report.html")
+    text = page.render(title=title or f"Report: {folder.resolve().name}", folder=folder.name, sections=sections, version=__version__)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+    return sections
+
+
+def gather(folder: Path) -> Iterator[Section]:
+    """Benchmarks first, then sequences, analyses in the order of `ANALYSES`, and last what else there is of tables and figures."""
+    journals = {path: _read(path) for path in sorted(folder.rglob("*.jsonl"))}
+    pictures = {path: path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+    kinds = {path: _kind(*journal) for path, journal in journals.items()}
+    yield from _bench([path for path, kind in kinds.items() if kind == "bench"])
+    yield from _plain({path: journals[path][1] for path, kind in kinds.items() if kind == "plain"})
+    yield from _sequences({path: journals[path] for path, kind in kinds.items() if kind == "sequence"}, pictures)
+    for name in ANALYSES:
+        for path in (path for path, kind in kinds.items() if kind == name):
+            yield _analysis(name, path, *journals[path], pictures.pop(path.with_suffix(".png"), b""))
+    for path in sorted(folder.rglob("*.csv")):
+        rows = pandas.read_csv(path, dtype=str, keep_default_na=False)
+        note = f"The first {ROWS} of {len(rows)} rows." if len(rows) > ROWS else ""
+        yield Section(_words(path.stem), note, str(path.relative_to(folder)), rows.head(ROWS))
+    for path, picture in pictures.items():
+        yield Section(_words(path.stem), source=str(path.relative_to(folder)), picture=picture)
+
+
+def _words(stem: str) -> str:
+    return stem.replace("_", " ").replace("-", " ")
+
+
+def _read(path: Path) -> tuple[dict, list[dict]]:
+    """(provenance, records); `edit` and `demo` write records alone."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    try:
+        if "provenance" not in json.loads(first):
+            return {}, [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise EditError(f"{path} is not a file of records ({error}): move it away") from None
+    return read_journal(path)
+
+
+def _kind(provenance: dict, records: Sequence[dict]) -> str:
+    """An analysis' name, or sequence, bench, plain (records of `edit` and `demo`), or other."""
+    if "analysis" in provenance:
+        return provenance["analysis"] if provenance["analysis"] in ANALYSES else "other"
+    if any("after" in record for record in records):
+        return "sequence"
+    if records and all("method" in record for record in records):
+        return "bench" if "hparams" in provenance else "plain"
+    return "other"
+
+
+def _source(provenance: dict, records: Sequence[dict]) -> str:
+    """ "bench-llama, ROME, test.json, 50 facts, layer 1, seed 0"."""
+    hparams = provenance.get("hparams", {})
+    parts = [Path(str(hparams.get("model_name", ""))).name, hparams.get("rep", {}).get("base"), provenance.get("data", {}).get("file")]
+    facts = len(provenance.get("subjects", ())) or sum("index" in record for record in records)
+    refused = sum("error" in record for record in records)
+    parts += [counted(facts - refused, "fact") + (f" and {refused} refused" if refused else "")] if facts else []
+    parts += [f"{name} {provenance[name]}" for name in ("layer", "corpus", "seed") if name in provenance]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def counted(n: int, word: str) -> str:
+    """ "1 fact", "2 facts"."""
+    return f"{n} {word}" + ("" if n == 1 else "s")
+
+
+def _json(provenance: dict) -> str:
+    return json.dumps(provenance, indent=1, ensure_ascii=False) if provenance else ""
+
+
+def _analysis(name: str, path: Path, provenance: dict, records: list[dict], picture: bytes) -> Section:
+    of, source = ANALYSES[name], _source(provenance, records)
+    usable = [record for record in records if "error" not in record]
+    if not usable:
+        return Section(of.title, "No fact has been measured yet.", source, provenance=_json(provenance))
+    if not picture:
+        with tempfile.TemporaryDirectory() as scratch:
+            of.draw(usable, Path(scratch) / "figure.png")
+            picture = (Path(scratch) / "figure.png").read_bytes()
+    return Section(of.title, of.caption, source, of.table(usable), picture, _json(provenance))
+
+
+def _bench(paths: list[Path]) -> Iterator[Section]:
+    if paths:
+        text = (
+            "Percent of queries, exact match of all target tokens; mean ± standard deviation over seeds. ID: trained on, OOD: never seen."
+        )
+        yield Section("Methods compared", text, table=tables.cells(tables.over_seeds(tables.per_seed(paths))))
+
+
+def _plain(journals: dict[Path, list[dict]]) -> Iterator[Section]:
+    for path, records in journals.items():
+        rows = summarise(records)
+        names = ["method", "n", *printed(rows), "seconds_per_edit"]
+        heads = {name: HEADINGS[name].replace("\n", " ") for name in names if name in HEADINGS}
+        shown = pandas.DataFrame(rows)[names].rename(columns={**heads, "seconds_per_edit": "s/edit"})
+        text = "Percent of queries, exact match of all target tokens. ID: trained on, OOD: never seen."
+        yield Section(f"Edits: {_words(path.parent.name)}", text, table=shown.astype(object).where(shown.notna(), "–"))
+
+
+def _sequences(journals: dict[Path, tuple[dict, list[dict]]], pictures: dict[Path, bytes]) -> Iterator[Section]:
+    if journals:
+        beside = [path.with_name("sequence.png") for path in journals]
+        picture = next((pictures.pop(path) for path in beside if path in pictures), b"")
+        text = (
+            "All edits so far, measured at checkpoints; percent, token-level. |W| growth: mean |w| of the edited layers over the original."
+        )
+        yield Section("Sequences of edits", text, table=sequences.cells(list(journals.values())), picture=picture)

@@ -1,0 +1,39 @@
+"""`easyedit-rep analyze` on the demo model: records, a table and a figure of every analysis, then one page of them all."""
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from easyedit_rep.analysis.registry import ANALYSES
+from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.cli import app
+from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
+
+EXTRA = {"collisions": ["--tokens", "1500", "--top", "3"], "gate": ["--tokens", "500"]}
+
+
+@pytest.fixture
+def hparams(tmp_path):
+    """The demo's YAML with less to do."""
+    values = yaml.safe_load(HPARAMS.read_text())
+    values |= {"model_name": str(MODEL_DIR), "v_num_grad_steps": 5, "context_template_length_params": [[5, 5]]}
+    values["rep"] |= {"corpus": str(CORPUS), "value_cache": str(tmp_path / "values"), "statistics_tokens": 3000}
+    values["rep"]["training"] |= {"steps": 10, "other_subjects": 8}
+    values["rep"]["queries"] = {"shuffle_count": 2, "long_context_count": 2, "long_context_tokens": 30}
+    path = tmp_path / "quick.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_every_analysis_and_the_report(hparams, tmp_path):
+    out = tmp_path / "out"
+    for name in ANALYSES:
+        arguments = ["--hparams", str(hparams), "--data", str(FACTS), "--n", "2", "--all", "--out", str(out), *EXTRA.get(name, [])]
+        result = CliRunner().invoke(app, ["analyze", name, *arguments])
+        assert result.exit_code == 0, (name, result.output, result.exception)
+        provenance, records = read_journal(out / f"{name}.jsonl")
+        assert provenance["analysis"] == name and records
+        assert (out / f"{name}.png").stat().st_size <= 200_000
+    result = CliRunner().invoke(app, ["report", str(out)])
+    assert result.exit_code == 0, result.output
+    assert f"{len(ANALYSES)} sections" in result.output
