@@ -1,4 +1,4 @@
-"""The command line: `easyedit-rep --help` lists what it does."""
+"""Robust, sequential, measurable and reversible knowledge edits for large language models: `easyedit-rep COMMAND --help` says more."""
 
 import json
 import random
