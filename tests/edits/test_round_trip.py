@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,9 +197,9 @@ def test_a_d4s_edit_alone_is_the_sequence_without_the_others(make_editor, facts,
 
 def test_a_gate_in_two_bytes_loses_nothing(make_editor, make_hparams, facts, tmp_path, logits):
     """Rounded once when it is trained, so that the file, the model and a model it is loaded into are the same bits."""
-    sizes, editors = {}, {}
+    sizes = {}
     for dtype in ("float32", "bfloat16"):
-        editor = editors[dtype] = make_editor("ROME")
+        editor = make_editor("ROME")
         editor.hparams.rep = replace(editor.hparams.rep, training=replace(editor.hparams.rep.training, gate_dtype=dtype))
         editor.apply(facts[0])
         folder = editor.ledger.save(tmp_path / dtype)
