@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 TENSORS, CONFIG, RECORD = "adapter_model.safetensors", "adapter_config.json", "edit.json"
 HEADER = "easyedit_rep"
-"""The entry of the tensors' header that holds the record."""
+"""The entry of the tensors' header that holds the record, and beside it the record's own digest."""
+SEAL = f"{HEADER}_sha256"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ class Artefact:
             "edits": packed.records,
             "digest": digest(packed.tensors),
         }
-        header = {"format": "pt", HEADER: json.dumps(record, ensure_ascii=False)}
+        text = json.dumps(record, ensure_ascii=False)
+        header = {"format": "pt", HEADER: text, SEAL: _sha256(text)}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             replace_together(
@@ -176,7 +178,11 @@ def read_record(folder: Path | str) -> dict:
         raise EditError(f"{folder} holds no saved edits ({TENSORS} is missing): save some with edit.save or `easyedit-rep edit --save`")
     try:
         with safe_open(path, "pt") as file:
-            record = json.loads((file.metadata() or {}).get(HEADER, "null"))
+            header = file.metadata() or {}
+        text = header.get(HEADER, "null")
+        if HEADER in header and header.get(SEAL) != _sha256(text):
+            raise ValueError("its record is not the one that was written")
+        record = json.loads(text)
     except (OSError, SafetensorError, ValueError) as error:
         raise EditError(f"{path} is corrupted or cut short ({_line(error)}): restore it from a copy") from error
     if record is None:
@@ -200,6 +206,10 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 def module_names(model: Mapping) -> dict[str, str]:
     """The names that `Anatomy` takes, of a saved `Artefact.model`."""
     return {name: model["modules"][name] for name in ModuleNames.__dataclass_fields__}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """What is damaged, of another model, or in conflict is refused in one line and nothing is touched; a failed save leaves the last one."""
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -57,6 +58,13 @@ def test_a_flipped_bit(saved, llama, where):
     refused(llama, saved, "is corrupted .its digest is not the one recorded")
 
 
+def test_a_changed_letter_of_the_record(saved, llama):
+    data = (saved / TENSORS).read_bytes()
+    assert data.count(b"Town 0")
+    (saved / TENSORS).write_bytes(data.replace(b"Town 0", b"Town 9"))
+    refused(llama, saved, "is corrupted or cut short .its record is not the one that was written")
+
+
 def test_nothing_there(tmp_path, llama):
     refused(llama, tmp_path, "holds no saved edits")
     refused(llama, tmp_path / "missing", "holds no saved edits")
@@ -66,7 +74,9 @@ def test_a_file_of_peft_or_of_a_later_version(saved, llama):
     tensors = load_file(saved / TENSORS)
     save_file(tensors, saved / TENSORS, metadata={"format": "pt"})
     refused(llama, saved, "was not saved by easyedit_rep: load it with PeftModel")
-    save_file(tensors, saved / TENSORS, metadata={"easyedit_rep": json.dumps({"format": 99})})
+    later = json.dumps({"format": 99})
+    seal = hashlib.sha256(later.encode()).hexdigest()
+    save_file(tensors, saved / TENSORS, metadata={"easyedit_rep": later, "easyedit_rep_sha256": seal})
     refused(llama, saved, "has format 99")
 
 
