@@ -151,6 +151,7 @@ def test_a_load_that_fails_half_way_gives_everything_back(saved, make_model, mak
     model = make_model("llama")
     ledger = Ledger.of(model, Anatomy(model))
     standing = ledger.apply(make_random(model, 0, pathways=0))  # the fact of the first of the file
+    later = ledger.apply(make_random(model, 8))
     before, apply = logits(model), Ledger.apply
 
     def failing(self, edit, name=None):
@@ -162,8 +163,8 @@ def test_a_load_that_fails_half_way_gives_everything_back(saved, make_model, mak
     with pytest.raises(MemoryError):
         load_edits(model, saved, conflict="replace")
     monkeypatch.undo()
-    assert ledger.handles == [standing] and torch.equal(logits(model), before)
-    standing.undo()
+    assert ledger.handles == [standing, later] and torch.equal(logits(model), before)
+    ledger.undo_all()
     assert not layers_of(model)
 
 
@@ -257,3 +258,22 @@ def test_edits_leave_a_file(saved, make_model, make_random, tmp_path, logits):
     for places, match in (((5,), "there is no edit 5: the file holds 2"), ((0, 1), "no edit would be left")):
         with pytest.raises(EditError, match=match):
             Artefact.read(saved).without(*places)
+
+
+def test_a_sequence_replaces_another_or_is_refused(make_editor, facts, tmp_path, logits, monkeypatch):
+    """A model holds one sequence: the one of a file takes its place where each of its facts is edited anew, and not else."""
+    editor = make_editor("D4S", pathways=False)
+    for fact in facts[:2]:
+        editor.apply(fact)
+    editor.ledger.save(tmp_path)
+    want = logits(editor.model)
+    load_edits(editor.model, tmp_path, conflict="replace")
+    assert torch.allclose(logits(editor.model), want, atol=1e-6) and len(editor.ledger.handles) == 2
+    monkeypatch.setattr(Ledger, "attach", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        load_edits(make_editor("D4S", pathways=False).model, tmp_path)
+    monkeypatch.undo()
+    editor.apply(facts[2])
+    with pytest.raises(EditError, match=r"carries a sequence of 3 edits, and .* holds another: undo the one there first"):
+        load_edits(editor.model, tmp_path, conflict="replace")
+    assert len(editor.ledger.handles) == 3
