@@ -94,16 +94,16 @@ class Edit:
         Raises:
             EditError: it is not in a model, or cannot be written; what was in `folder` is kept.
         """
-        from .edits.artefact import Artefact
+        from .edits.gather import gather
 
-        return Artefact.of(self).write(folder)
+        return gather(self).write(folder)
 
     def push_to_hub(self, repo_id: str, **options) -> str:
         """Save this edit alone to a repository on the Hugging Face hub; options as of `edits.hub.push`. Returns the commit's address."""
-        from .edits.artefact import Artefact
+        from .edits.gather import gather
         from .edits.hub import push
 
-        return push(Artefact.of(self), repo_id, **options)
+        return push(gather(self), repo_id, **options)
 
 
 class Ledger:
@@ -200,11 +200,11 @@ class Ledger:
 
     def artefact(self) -> "Artefact":
         """All edits, as they are saved."""
-        from .edits.artefact import Artefact
+        from .edits.gather import gather
 
         if not self.edits:
             raise EditError("the model carries no edit: there is nothing to save")
-        return Artefact.of(*self.handles)
+        return gather(*self.handles)
 
     def save(self, folder: "Path | str") -> "Path":
         """Save all edits to `folder`; see `Edit.save`."""

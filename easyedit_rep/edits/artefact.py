@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from torch import Tensor
 from ..anatomy import ModuleNames
 from ..errors import EditError
 from ..files import replace_together, write_json, write_tensors
-from ..ledger import Edit, Ledger
-from ..memory.delta import Delta, tensor_digest
+from ..ledger import Edit
+from ..memory.delta import tensor_digest
 from ..pathway.config import RepConfig
 from .layout import Packed, pack, unpack
 from .record import versions
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 TENSORS, CONFIG, RECORD = "adapter_model.safetensors", "adapter_config.json", "edit.json"
 HEADER = "easyedit_rep"
-"""The entry of the tensors' header that holds the record."""
+"""The entry of the tensors' header that holds the record, and beside it the record's own digest."""
+SEAL = f"{HEADER}_sha256"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Artefact:
     Attributes:
         model: name, type, and the module names of the architecture.
         weights: {layer: its weight}.
-        sequence: of D4S edits: where in the order their common Δ is added, their layers, options, digests of C.
+        sequence: of D4S edits: their layers, options, and the digests of C. Their common Δ is added where the first of them stands.
     """
 
     edits: Sequence[Edit]
@@ -67,39 +68,6 @@ class Artefact:
     weights: Mapping[int, Weight]
     transposed: bool
     sequence: Mapping | None = None
-    about: Mapping = field(default_factory=dict)
-
-    # -- from a model ----------------------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def of(cls, *edits: Edit) -> "Artefact":
-        """Of edits that one model carries.
-
-        Raises:
-            EditError: one is not in a model.
-        """
-        for edit in edits:
-            if not edit.active:
-                raise EditError(f"edit {edit.name or edit.method} is not in a model: save it before undo(), or apply it first")
-        ledger = _ledger(edits[0])
-        anatomy = ledger.anatomy
-        sequence, mine = ledger.sequence, [edit for edit in edits if edit.pairs]
-        before = next((i for i, edit in enumerate(edits) if edit.pairs), None)
-        copies = [_detached(edit, sequence) for edit in edits]
-        layers = sorted({i for edit in edits for i in edit.deltas} | {i for e in edits for p in e.pathways for i in p.tensors})
-        ledger.check_untouched(layers)
-        about = None
-        if mine:
-            about = {"at": before, "layers": sequence.layers, "options": asdict(sequence.options), "covariances": sequence.digests()}
-            copies = _with_shares(copies)
-        whole = list(edits) == ledger.handles
-        weights = {i: _weight(ledger, i, None if whole else terms(copies, i)) for i in layers}
-        model = {
-            "name": getattr(anatomy.model.config, "_name_or_path", ""),
-            "type": anatomy.model.config.model_type,
-            "modules": asdict(anatomy.names),
-        }
-        return cls(copies, model, weights, any(anatomy.is_transposed(i) for i in layers), about)
 
     def without(self, *places: int) -> "Artefact":
         """The same without the edits at these places."""
@@ -111,13 +79,13 @@ class Artefact:
             raise EditError("no edit would be left: delete the folder instead")
         sequence = self.sequence
         if sequence is not None:
-            at = next((i for i, edit in enumerate(kept) if edit.pairs), None)
-            sequence, kept = (None, kept) if at is None else ({**sequence, "at": at}, _with_shares(kept))
+            from ..sequence.kept import with_shares
+
+            mine = any(edit.pairs for edit in kept)
+            sequence, kept = (sequence, with_shares(kept)) if mine else (None, kept)
         touched = {i for e in kept for i in e.deltas} | {i for e in kept for p in e.pathways for i in p.tensors}
         weights = {i: replace(weight, edited=None) for i, weight in self.weights.items() if i in touched}
         return replace(self, edits=kept, sequence=sequence, weights=weights)
-
-    # -- to and from a folder --------------------------------------------------------------------------------------------------------
 
     @property
     def modules(self) -> dict[int, str]:
@@ -145,7 +113,8 @@ class Artefact:
             "edits": packed.records,
             "digest": digest(packed.tensors),
         }
-        header = {"format": "pt", HEADER: json.dumps(record, ensure_ascii=False)}
+        text = json.dumps(record, ensure_ascii=False)
+        header = {"format": "pt", HEADER: text, SEAL: _sha256(text)}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             replace_together(
@@ -195,8 +164,7 @@ class Artefact:
             if isinstance(error, EditError):
                 raise
             raise EditError(f"{folder / TENSORS} cannot be read ({_line(error)}): restore it from a copy") from error
-        about = {name: record[name] for name in ("saved", "versions")}
-        return cls(edits, record["model"], weights, record["transposed"], record["sequence"], about)
+        return cls(edits, record["model"], weights, record["transposed"], record["sequence"])
 
 
 def read_record(folder: Path | str) -> dict:
@@ -210,7 +178,11 @@ def read_record(folder: Path | str) -> dict:
         raise EditError(f"{folder} holds no saved edits ({TENSORS} is missing): save some with edit.save or `easyedit-rep edit --save`")
     try:
         with safe_open(path, "pt") as file:
-            record = json.loads((file.metadata() or {}).get(HEADER, "null"))
+            header = file.metadata() or {}
+        text = header.get(HEADER, "null")
+        if HEADER in header and header.get(SEAL) != _sha256(text):
+            raise ValueError("its record is not the one that was written")
+        record = json.loads(text)
     except (OSError, SafetensorError, ValueError) as error:
         raise EditError(f"{path} is corrupted or cut short ({_line(error)}): restore it from a copy") from error
     if record is None:
@@ -236,56 +208,8 @@ def module_names(model: Mapping) -> dict[str, str]:
     return {name: model["modules"][name] for name in ModuleNames.__dataclass_fields__}
 
 
-def terms(edits: Sequence[Edit], layer: int) -> list[Delta]:
-    """What is added to the weight of `layer`, in order: a delta of each edit, one of all edits of a sequence."""
-    from ..sequence.kept import total
-
-    out, mine = [], [edit for edit in edits if edit.pairs and layer in edit.pairs]
-    for edit in edits:
-        if layer in edit.deltas and not edit.pairs:
-            out.append(edit.deltas[layer])
-        elif mine and edit is mine[0]:
-            out.append(total(mine, layer))
-    return out
-
-
-def _ledger(edit: Edit) -> Ledger:
-    return edit.ledger if isinstance(edit.ledger, Ledger) else edit.ledger.ledger
-
-
-def _detached(edit: Edit, sequence) -> Edit:
-    """A copy of `edit` on the CPU; that of a sequence carries its whitened keys where its step's gain was."""
-    deltas = dict(edit.deltas)
-    if edit.pairs:
-        deltas = {i: Delta(delta.left, sequence.whitened(i, edit), delta.transposed) for i, delta in deltas.items()}
-    return replace(edit, deltas=deltas, ledger=None)
-
-
-def _with_shares(edits: Sequence[Edit]) -> list[Edit]:
-    """`edits`, those of the sequence with their shares of the Δ they amount to together."""
-    from ..sequence.kept import shares
-
-    mine = [edit for edit in edits if edit.pairs]
-    lefts = {layer: shares(mine, layer) for layer in mine[0].pairs}
-    new = {
-        id(edit): replace(edit, deltas={i: replace(delta, left=lefts[i][n]) for i, delta in edit.deltas.items()})
-        for n, edit in enumerate(mine)
-    }
-    return [new.get(id(edit), edit) for edit in edits]
-
-
-def _weight(ledger: Ledger, layer: int, deltas: Sequence[Delta] | None) -> Weight:
-    """`deltas`: those to record the edited weight of; None for the weight as it is."""
-    anatomy, original = ledger.anatomy, ledger.original(layer)
-    weight = anatomy.weight(layer).detach() if deltas is None else ledger.total(layer, deltas).to(original.dtype)
-    return Weight(
-        anatomy.weight_name(layer),
-        anatomy.rewrite_name(layer),
-        list(original.shape),
-        str(original.dtype).removeprefix("torch."),
-        tensor_digest(original),
-        tensor_digest(weight),
-    )
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from ..ledger import Ledger
 from ..memory.delta import tensor_digest
 from ..pathway.model import layers_of
 from .artefact import RECORD, Artefact
+from .gather import gather
 
 PATHWAYS = "pathways"
 """The folder inside the checkpoint."""
@@ -63,7 +64,7 @@ def _names(model: nn.Module) -> dict[str, str]:
 
 def _pathways_alone(ledger: Ledger, robust: list) -> Artefact:
     """The edits as they will be once their deltas are the weights."""
-    whole = Artefact.of(*robust)
+    whole = gather(*robust)
     layers = {i for edit in robust for pathway in edit.pathways for i in pathway.tensors}
     weights = {}
     for layer in sorted(layers):

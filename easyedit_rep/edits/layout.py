@@ -3,7 +3,8 @@
 base_model.model.MODULE.rep_left.weight     (d, N)  the factors of all edits side by side: an edit has some of the columns of left
 base_model.model.MODULE.rep_right.weight    (N, D)  and the same rows of right. float64 where a sequence's whitened keys are among them
 base_model.model.MODULE.rep_change_I.weight (d, D)  the I-th whole change (the first without a number)
-base_model.model.MODULE.rep_down_I.weight …         the I-th pathway, whatever tensors it has (the first without a number)
+base_model.model.MODULE.rep_down_I.weight …         the I-th pathway, whatever tensors it has (the first without a number), in the
+                                                    narrowest dtype that holds them exactly; float32 in use
 edit.E.LAYER.keys, edit.E.LAYER.residuals           what PEFT does not need: the keys edit E was written under; a sequence's residuals
 """
 
@@ -75,7 +76,7 @@ def pack(edits: Sequence[Edit], modules: Mapping[int, str]) -> Packed:
             for layer, state in pathway.tensors.items():
                 i = at[str(layer)] = len(rooms[layer].pathways)
                 rooms[layer].pathways.append(pathway.config.shape)
-                tensors |= {f"{PREFIX}{modules[layer]}.{_numbered(name, i)}": tensor for name, tensor in state.items()}
+                tensors |= {f"{PREFIX}{modules[layer]}.{_numbered(name, i)}": narrowest(tensor) for name, tensor in state.items()}
             record["at"].append(at)
         for layer, keys in edit.info.get("keys", {}).items():
             tensors[f"edit.{e}.{layer}.keys"] = keys.cpu().clone()  # a part of a tensor of several layers cannot be saved
@@ -126,8 +127,16 @@ def _pathway(start: str, i: int, tensors: Mapping[str, Tensor]) -> dict[str, Ten
             base, _, number = group.rpartition("_")
             plain, at = (base, int(number)) if number.isdigit() else (group, 0)
             if at == i and plain not in ("rep_left", "rep_right", "rep_change"):
-                found[f"{plain}.{rest}"] = tensor
+                found[f"{plain}.{rest}"] = tensor.float()
     return found
+
+
+def narrowest(tensor: Tensor) -> Tensor:
+    """`tensor` in two bytes a number where none of them loses a bit by it, as a gate of `gate_dtype: bfloat16` does not."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if tensor.dtype == torch.float32 and torch.equal(tensor.to(dtype).float(), tensor):
+            return tensor.to(dtype)
+    return tensor
 
 
 def _numbered(name: str, i: int) -> str:

@@ -57,18 +57,21 @@ def put(model: nn.Module, artefact: Artefact, source: str, conflict: Conflict = 
         )
     alone = len(leaving) == len(ledger.handles)
     done: list[Edit] = []
-    back = [(edit, edit.ledger) for edit in leaving]
+    # What leaves does so last, so that a failure finds it untouched; only of sequences a model has room for one.
+    first = [(edit, edit.ledger) for edit in leaving if edit.pairs and artefact.sequence is not None]
     try:
-        for edit in leaving:
+        for edit, _ in first:
             edit.undo()
         _apply(ledger, artefact, done)
     except BaseException:
         for edit in reversed(done):
             edit.undo()
-        for edit, home in back:
-            if not edit.active:
-                home.append(edit) if edit.pairs else home.apply(edit)
+        for edit, home in first:
+            ledger.sequence = home
+            home.append(edit)
         raise
+    for edit in leaving:
+        edit.undo()
     if alone:
         for layer, weight in artefact.weights.items():
             if weight.edited and tensor_digest(ledger.anatomy.weight(layer)) != weight.edited and not force:

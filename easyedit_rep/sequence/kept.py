@@ -6,6 +6,7 @@ recursively. G is all that Δ needs of C, so edits that bring it can be loaded, 
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Several
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -35,6 +36,28 @@ def total(edits: Several[Edit], layer: int) -> Delta:
     """Δ of `layer`, whole."""
     whitened = torch.cat([edit.deltas[layer].right for edit in edits]).double()
     return Delta(torch.cat(shares(edits, layer), dim=1) @ whitened, None, edits[0].deltas[layer].transposed)
+
+
+def with_shares(edits: Several[Edit]) -> list[Edit]:
+    """`edits`, those of the sequence among them with their shares of the Δ that these amount to together."""
+    mine = [edit for edit in edits if edit.pairs]
+    lefts = {layer: shares(mine, layer) for layer in mine[0].pairs}
+    new = {
+        id(edit): replace(edit, deltas={i: replace(delta, left=lefts[i][n]) for i, delta in edit.deltas.items()})
+        for n, edit in enumerate(mine)
+    }
+    return [new.get(id(edit), edit) for edit in edits]
+
+
+def terms(edits: Several[Edit], layer: int) -> list[Delta]:
+    """What is added to the weight of `layer`, in order: a delta of each edit, and one of all those of a sequence."""
+    out, mine = [], [edit for edit in edits if edit.pairs and layer in edit.pairs]
+    for edit in edits:
+        if layer in edit.deltas and not edit.pairs:
+            out.append(edit.deltas[layer])
+        elif mine and edit is mine[0]:
+            out.append(total(mine, layer))
+    return out
 
 
 class Kept(Sequence):

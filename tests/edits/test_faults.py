@@ -1,6 +1,7 @@
 """What is damaged, of another model, or in conflict is refused in one line and nothing is touched; a failed save leaves the last one."""
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -57,6 +58,13 @@ def test_a_flipped_bit(saved, llama, where):
     refused(llama, saved, "is corrupted .its digest is not the one recorded")
 
 
+def test_a_changed_letter_of_the_record(saved, llama):
+    data = (saved / TENSORS).read_bytes()
+    assert data.count(b"Town 0")
+    (saved / TENSORS).write_bytes(data.replace(b"Town 0", b"Town 9"))
+    refused(llama, saved, "is corrupted or cut short .its record is not the one that was written")
+
+
 def test_nothing_there(tmp_path, llama):
     refused(llama, tmp_path, "holds no saved edits")
     refused(llama, tmp_path / "missing", "holds no saved edits")
@@ -66,7 +74,9 @@ def test_a_file_of_peft_or_of_a_later_version(saved, llama):
     tensors = load_file(saved / TENSORS)
     save_file(tensors, saved / TENSORS, metadata={"format": "pt"})
     refused(llama, saved, "was not saved by easyedit_rep: load it with PeftModel")
-    save_file(tensors, saved / TENSORS, metadata={"easyedit_rep": json.dumps({"format": 99})})
+    later = json.dumps({"format": 99})
+    seal = hashlib.sha256(later.encode()).hexdigest()
+    save_file(tensors, saved / TENSORS, metadata={"easyedit_rep": later, "easyedit_rep_sha256": seal})
     refused(llama, saved, "has format 99")
 
 
@@ -141,6 +151,7 @@ def test_a_load_that_fails_half_way_gives_everything_back(saved, make_model, mak
     model = make_model("llama")
     ledger = Ledger.of(model, Anatomy(model))
     standing = ledger.apply(make_random(model, 0, pathways=0))  # the fact of the first of the file
+    later = ledger.apply(make_random(model, 8))
     before, apply = logits(model), Ledger.apply
 
     def failing(self, edit, name=None):
@@ -152,8 +163,8 @@ def test_a_load_that_fails_half_way_gives_everything_back(saved, make_model, mak
     with pytest.raises(MemoryError):
         load_edits(model, saved, conflict="replace")
     monkeypatch.undo()
-    assert ledger.handles == [standing] and torch.equal(logits(model), before)
-    standing.undo()
+    assert ledger.handles == [standing, later] and torch.equal(logits(model), before)
+    ledger.undo_all()
     assert not layers_of(model)
 
 
@@ -247,3 +258,22 @@ def test_edits_leave_a_file(saved, make_model, make_random, tmp_path, logits):
     for places, match in (((5,), "there is no edit 5: the file holds 2"), ((0, 1), "no edit would be left")):
         with pytest.raises(EditError, match=match):
             Artefact.read(saved).without(*places)
+
+
+def test_a_sequence_replaces_another_or_is_refused(make_editor, facts, tmp_path, logits, monkeypatch):
+    """A model holds one sequence: the one of a file takes its place where each of its facts is edited anew, and not else."""
+    editor = make_editor("D4S", pathways=False)
+    for fact in facts[:2]:
+        editor.apply(fact)
+    editor.ledger.save(tmp_path)
+    want = logits(editor.model)
+    load_edits(editor.model, tmp_path, conflict="replace")
+    assert torch.allclose(logits(editor.model), want, atol=1e-6) and len(editor.ledger.handles) == 2
+    monkeypatch.setattr(Ledger, "attach", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        load_edits(make_editor("D4S", pathways=False).model, tmp_path)
+    monkeypatch.undo()
+    editor.apply(facts[2])
+    with pytest.raises(EditError, match=r"carries a sequence of 3 edits, and .* holds another: undo the one there first"):
+        load_edits(editor.model, tmp_path, conflict="replace")
+    assert len(editor.ledger.handles) == 3

@@ -63,7 +63,7 @@ def test_pushed_and_loaded(hub, carrying, make_model, logits):
 
 
 def test_a_repository_that_cannot_be_reached(hub, llama):
-    with pytest.raises(EditError, match="nobody/nothing is no folder here, and no repository that can be fetched .* out of reach") as caught:
+    with pytest.raises(EditError, match=r"nobody/nothing is no folder here, and no repository .* out of reach") as caught:
         load_edits(llama, "nobody/nothing")
     assert "\n" not in str(caught.value)
 

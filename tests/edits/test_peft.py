@@ -77,6 +77,7 @@ def test_two_adapters_are_switched_and_deleted(carrying, make_model, tmp_path, l
 
 
 def test_transformers_loads_it_by_itself(carrying, make_model, tmp_path, logits):
+    pytest.importorskip("peft.utils.transformers_weight_conversion", reason="Transformers 5 wants a newer PEFT for this")
     model, ledger, _ = carrying(*MIXED)
     ledger.save(tmp_path)
     base = make_model("llama")

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,21 @@ def test_a_d4s_edit_alone_is_the_sequence_without_the_others(make_editor, facts,
     load_edits(model, tmp_path)
     first.undo()
     assert torch.allclose(logits(model), logits(editor.model), atol=1e-5)
+
+
+def test_a_gate_in_two_bytes_loses_nothing(make_editor, make_hparams, facts, tmp_path, logits):
+    """Rounded once when it is trained, so that the file, the model and a model it is loaded into are the same bits."""
+    sizes = {}
+    for dtype in ("float32", "bfloat16"):
+        editor = make_editor("ROME")
+        editor.hparams.rep = replace(editor.hparams.rep, training=replace(editor.hparams.rep.training, gate_dtype=dtype))
+        editor.apply(facts[0])
+        folder = editor.ledger.save(tmp_path / dtype)
+        name = "base_model.model.model.layers.1.mlp.down_proj.rep_gate_in.weight"
+        gate = load_file(folder / TENSORS)[name]
+        sizes[dtype] = gate.nbytes
+        fresh = make_editor("ROME").model
+        load_edits(fresh, folder)
+        assert torch.equal(logits(fresh), logits(editor.model))
+        assert next(iter(layers_of(fresh).values())).rep_gate_in["edit0_0"].weight.dtype == torch.float32
+    assert sizes["bfloat16"] * 2 == sizes["float32"]
