@@ -103,7 +103,7 @@ def show(seconds: dict, sets: list[dict], anatomy: Anatomy, device: str, differe
         table.add_column(head, justify="right" if head != "questions" else "left")
     medians = {kind: {way: statistics.median(taken) for way, taken in ways.items()} for kind, ways in seconds.items()}
     for kind, taken in medians.items():
-        count = sum(len(asked.get(kind) or sum(asked.values(), [])) for asked in sets) / len(sets)
+        count = sum(len(rows) for asked in sets for name, rows in asked.items() if kind in (name, "all")) / len(sets)
         ratio = taken["one forward each"] / taken["predict"]
         table.add_row(f"{kind}, {count:.0f}", *(f"{taken[way]:.3f} s" for way in WAYS), f"{ratio:.1f}")
     Console().print(table)
