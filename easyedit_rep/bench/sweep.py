@@ -106,5 +106,4 @@ def _lines(panel, line, metrics: dict[str, tuple], base: dict[str, float | None]
             continue
         style = {"color": colour, "marker": mark, "markersize": 5, "fillstyle": "none" if dashes == "--" and mark != "x" else "full"}
         panel.plot([x for x, _ in line], [means[name] for _, means in line], linestyle=dashes, label=label, **style)
-        edge = {**style, "marker": "<", "markersize": 6}
-        panel.plot(1.02, base[name], transform=panel.get_yaxis_transform(), clip_on=False, **edge)
+        panel.plot(1.03, base[name], transform=panel.get_yaxis_transform(), clip_on=False, **style)

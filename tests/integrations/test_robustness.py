@@ -72,7 +72,8 @@ def test_always_is_for_all_methods_of_a_process(easyeditor, llama, tok):
 def test_negatives_are_compared_with_the_first_time(easyeditor, file, llama, tok, tmp_path, texts):
     (tmp_path / "text.txt").write_text("\n".join(texts))
     hparams = easyeditor.ROMEHyperParams.from_hparams(file(""))
-    measure_robustness(hparams, corpus=str(tmp_path / "text.txt"), queries={"negative_count": 1, "long_context_count": 2, "long_context_tokens": 16})
+    queries = {"negative_count": 1, "long_context_count": 2, "long_context_tokens": 16}
+    measure_robustness(hparams, corpus=str(tmp_path / "text.txt"), queries=queries)
     before = quality(easyeditor, hparams, llama, tok)["robustness"]
     assert len(before["long"]["in_domain"]["exact"]) == 1
     assert all(kind["acc"] == [1.0] for kind in before["negatives"].values())
