@@ -1,28 +1,23 @@
-"""One D4S update, keys and residuals given: our recursive and pairs forms, and the released code's accumulate-and-solve.
+"""One D4S update in float64, keys and residuals given: our recursive and pairs forms, and the released code's accumulate-and-solve.
 
-    python benchmarks/d4s_update.py --size 4096 --out-size 1024 --edits 100
-
-Time per edit after `--edits` edits, median; float64; one process, the three in turn. Ours is bound by memory: the bytes a step must move,
-and the bandwidth reached, are printed beside a plain copy's.
+Ours is bound by memory. `inverse` is read once, Δ is read and written once for the rank-one step and read once for Δk.
 """
 
-import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator
 
 import torch
-import typer
-from rich.console import Console
-from rich.table import Table
 
 from easyedit_rep.memory.covariance import Covariance
-from easyedit_rep.sequence.state import LayerState
+from easyedit_rep.sequence.state import Form, LayerState
 
+from .common import Case, Setting, clock
+from .models import diagonal_covariance
+
+SIZES = ((4096, 1024), (11008, 4096))
+"""(D, d): D4S's own example, and Llama-2-7B."""
 WEIGHT = 15000.0
+BEFORE = 3
+"""Edits that are there when the first turn, which only warms up, begins."""
 
 
 class Released:
@@ -39,99 +34,64 @@ class Released:
         return torch.linalg.solve(self.gram + WEIGHT * self.moment, self.cross, left=False)
 
 
-def clock(step: Callable[[int], object], first: int, n: int, device: torch.device) -> list[float]:
-    """Seconds of each of `n` steps."""
-    out = []
-    for i in range(first, first + n):
-        wait(device)
-        start = time.perf_counter()
-        step(i)
-        wait(device)
-        out.append(time.perf_counter() - start)
-    return out
+class _Stream:
+    """The same pairs for every way, one after another."""
 
+    def __init__(self, size: int, out_size: int, device: torch.device):
+        self.generator, self.sizes, self.device = torch.Generator().manual_seed(0), (size, out_size), device
+        self.made: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        while len(self.made) <= i:
+            draws = (torch.randn(1, n, generator=self.generator, dtype=torch.float64) for n in self.sizes)
+            self.made.append(tuple(draw.to(self.device) for draw in draws))
+        return self.made[i]
 
 
 def bandwidth(device: torch.device) -> float:
     """GB/s of a plain copy of 512 MB, read and write counted."""
     source = torch.ones(64 * 2**20, dtype=torch.float64, device=device)
     target = torch.empty_like(source)
-    seconds = clock(lambda _i: target.copy_(source), 0, 5, device)
-    return 2 * source.numel() * 8 / min(seconds) / 1e9
+    return 2 * source.numel() * 8 / min(clock(lambda _i: target.copy_(source), 0, device)[1] for _ in range(5)) / 1e9
 
 
-def main(
-    size: Annotated[int, typer.Option(help="D, the length of a key.")] = 4096,
-    out_size: Annotated[int, typer.Option(help="d, the length of a value.")] = 1024,
-    edits: Annotated[int, typer.Option(help="Edits already made when the clock starts.")] = 100,
-    late: Annotated[int, typer.Option(help="The recursive form is timed again after this many.")] = 1000,
-    released: Annotated[bool, typer.Option(help="Also time the released code's way.")] = True,
-    device: Annotated[str, typer.Option()] = "cuda" if torch.cuda.is_available() else "cpu",
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
-) -> None:
-    place = torch.device(device)
-    generator = torch.Generator().manual_seed(0)
-    root = torch.randn(2 * size, size, generator=generator, dtype=torch.float64).to(place)
-    covariance = Covariance(root.T @ root / len(root), len(root))
-    count = max(late, edits) + 64
-    keys = torch.randn(count, size, generator=generator, dtype=torch.float64).to(place)
-    residuals = torch.randn(count, out_size, generator=generator, dtype=torch.float64).to(place)
-    rows: dict[str, list[float]] = {}
-    changes = {}
-    for form in ("recursive", "pairs"):
-        state = LayerState.of(covariance, WEIGHT, out_size, form, device=place)
+def _way(append, stream: _Stream):
+    """Every call writes the next pair."""
+    done = [0]
 
-        def step(i, state=state):
-            state.append(keys[i : i + 1], residuals[i : i + 1])
+    def step(_turn: int):
+        result = append(*stream[done[0]])
+        done[0] += 1
+        return result
 
-        for i in range(edits):
-            step(i)
-        rows[form] = clock(step, edits, 32, place)
-        changes[form] = state.change.clone()
-        if form == "recursive":
-            for i in range(edits + 32, late):
-                step(i)
-            rows[f"recursive, edit {late}"] = clock(step, late, 32, place)
-    if released:
-        other = Released(covariance.moment, out_size)
-        other.cross += residuals[: edits + 29].T @ keys[: edits + 29]
-        other.gram += keys[: edits + 29].T @ keys[: edits + 29]
-        rows["accumulate and solve"] = clock(
-            lambda i: changes.__setitem__("released", other.append(keys[i : i + 1], residuals[i : i + 1])), edits + 29, 3, place
+    for _ in range(BEFORE):
+        step(0)
+    return step
+
+
+def _state(form: Form, covariance: Covariance, out_size: int, device: torch.device) -> LayerState:
+    return LayerState.of(covariance, WEIGHT, out_size, form, device=device)
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    for size, out_size in [(setting.n, setting.n // 4)] if setting.n else SIZES:
+        covariance = diagonal_covariance(size, setting.device, 0)
+        stream = _Stream(size, out_size, setting.device)
+        states = {form: _state(form, covariance, out_size, setting.device) for form in ("recursive", "pairs")}
+        released = Released(covariance.moment, out_size)
+        ways = {form: _way(state.append, stream) for form, state in states.items()}
+        ways["accumulate and solve"] = _way(released.append, stream)
+
+        def compare(results: dict, states=states) -> dict[str, float]:
+            exact = results["accumulate and solve"]
+            return {f"relative difference of {f}": ((s.change - exact).norm() / exact.norm()).item() for f, s in states.items()}
+
+        moved = 8 * (size * size + 3 * size * out_size)
+        yield Case(
+            f"one D4S update, D = {size}, d = {out_size}, float64, from edit {BEFORE + 2} on",
+            ways,
+            "accumulate and solve",
+            compare,
+            {"recursive": 100.0, "pairs": 100.0},
+            f"a step of ours moves at least {moved / 1e6:.0f} MB; a plain copy reaches {bandwidth(setting.device):.0f} GB/s",
         )
-    show(rows, changes, size, out_size, edits, place, json_file)
-
-
-def show(rows: dict, changes: dict, size: int, out_size: int, edits: int, place: torch.device, json_file: Path | None) -> None:
-    # The inverse is read once for inverse·k; Δ is read and written once for the rank-one step and read once for Δk.
-    moved = 8 * (size * size + 3 * size * out_size)
-    name = (
-        torch.cuda.get_device_name(place) if place.type == "cuda" else f"{platform.processor() or 'CPU'}, {torch.get_num_threads()} threads"
-    )
-    table = Table(title=f"one D4S update of a {out_size} × {size} layer after {edits} edits, float64, {name}")
-    for head in ("", "median ms", "mean ms", "× faster", "GB/s"):
-        table.add_column(head, justify="right" if head else "left")
-    base = statistics.median(rows["accumulate and solve"]) if "accumulate and solve" in rows else None
-    for form, taken in rows.items():
-        median, mean = statistics.median(taken), statistics.fmean(taken)
-        ours = form != "accumulate and solve"
-        speed = f"{base / mean:.0f}" if base and ours else ""
-        table.add_row(form, f"{1e3 * median:.1f}", f"{1e3 * mean:.1f}", speed, f"{moved / median / 1e9:.1f}" if ours else "")
-    copy = bandwidth(place)
-    table.caption = f"a step moves at least {moved / 1e6:.0f} MB; a plain copy reaches {copy:.1f} GB/s; × by the mean, folding included"
-    Console().print(table)
-    if "released" in changes:
-        gap = ((changes["pairs"] - changes["released"]).norm() / changes["released"].norm()).item()
-        Console().print(f"relative difference from the released way: {gap:.1e}")
-    if json_file:
-        json_file.write_text(
-            json.dumps({"device": name, "size": size, "out_size": out_size, "edits": edits, "seconds": rows, "copy_gb_s": copy}) + "\n"
-        )
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -96,8 +96,21 @@ class Anatomy:
         if not 0 <= layer < self.n_layers:
             raise EditError(f"{field}: {layer} is out of range, {type(self.model).__name__} has layers 0..{self.n_layers - 1}")
 
+    def check_writable(self, layer: int) -> None:
+        """Raise `EditError` where W holds no plain numbers: a change cannot be written into a quantised weight."""
+        weight = getattr(self.projection(layer), "weight", None)
+        if weight is None or not weight.is_floating_point() or weight.element_size() < 2:
+            held = "no weight" if weight is None else str(weight.dtype).removeprefix("torch.")
+            raise EditError(
+                f"{self.weight_name(layer)} is quantised ({type(self.projection(layer)).__name__}, {held}): edit the model unquantised, "
+                "save the edit, and load it here with PeftModel.from_pretrained, which adds beside the weight"
+            )
+
     def layer(self, index: int) -> nn.Module:
-        return self._module(self.names.layer_module_tmp.format(index))
+        return self._module(self.layer_name(index))
+
+    def layer_name(self, index: int) -> str:
+        return self.names.layer_module_tmp.format(index)
 
     def mlp(self, index: int) -> nn.Module:
         return self._module(self.names.mlp_module_tmp.format(index))
@@ -132,10 +145,9 @@ class Anatomy:
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits, float32 (..., V), of final-normed hidden states (..., d)."""
         head = self._module(self.names.lm_head_module)
-        # An nn.Embedding may be named as the head (EasyEdit's gpt2 YAMLs), since tied weights hide lm_head.
-        bias = None if isinstance(head, nn.Embedding) else head.bias
         hidden = hidden.to(head.weight.device)
-        out = F.linear(hidden, head.weight, bias).float()
+        # An nn.Embedding may be named as the head (EasyEdit's gpt2 YAMLs), since tied weights hide lm_head.
+        out = (F.linear(hidden, head.weight) if isinstance(head, nn.Embedding) else head(hidden)).float()
         return out if self._softcap is None else torch.tanh(out / self._softcap) * self._softcap
 
     def final_norm(self, hidden: Tensor) -> Tensor:
@@ -157,7 +169,7 @@ class Anatomy:
         digest = hashlib.sha256()
         above = outside = ()
         if layer is not None:
-            above = tuple(self.names.layer_module_tmp.format(i) + "." for i in range(layer + 1, self.n_layers))
+            above = tuple(self.layer_name(i) + "." for i in range(layer + 1, self.n_layers))
             outside = (self.names.ln_f_module + ".", self.names.lm_head_module + ".", self.rewrite_name(layer) + ".")
         embeddings = self.model.get_input_embeddings().weight
         for name, parameter in self.model.named_parameters():

@@ -1,4 +1,4 @@
-"""The command line: `demo`, `edit`, `bench`, `table`, `analyze`, `report`, `data`, `rephrase`, `sequence`, `stats`, `run` and `doctor`."""
+"""Robust, sequential, measurable and reversible knowledge edits for large language models: `easyedit-rep COMMAND --help` says more."""
 
 import json
 import random
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .commands import analyze, sequence, stats
+from .commands import analyze, edits, mqd, sequence, stats
 from .commands import data as data_commands
-from .commands.bench import bench, table
+from .commands.bench import bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.rephrase import rephrase
 from .commands.report import report
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(bench)
+app.command()(sweep)
 app.command()(table)
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(data_commands.app, name="data")
 app.command()(rephrase)
 app.command()(report)
+app.add_typer(edits.app, name="edits")
+app.add_typer(mqd.app, name="mqd")
 app.add_typer(sequence.app, name="sequence")
 app.add_typer(stats.app, name="stats")
 
@@ -41,10 +44,11 @@ def main() -> None:
     """Run the command line; bad input is one line on stderr and exit status 2."""
     script = None
     try:
-        if sys.argv[1:2] == ["run"] and not "".join(sys.argv[2:3]).startswith("-"):
-            from .integrations.runner import prepare
+        if sys.argv[1:2] == ["run"] and sys.argv[2:3] not in ([], ["--help"]):
+            from .integrations.runner import own_options, prepare
 
-            script = prepare(sys.argv[2:])
+            measured, command = own_options(sys.argv[2:])
+            script = prepare(command, measured)
         else:
             app()
     except EditError as error:
@@ -122,8 +126,25 @@ def edit(
     seed: Seed = 0,
     out: Out = Path("results/edit"),
     json_file: Json = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the edits in this folder; all facts are then in the model at once.")] = None,
 ) -> None:
-    """Edit any model: the facts of a data file, or one fact given by --prompt, --subject and --target."""
+    """Edit any model: the facts of a data file, or one fact given by --prompt, --subject and --target.
+
+    Without --save nothing is kept of an edit but what was measured. With it the edits are left in a folder that `load_edits`,
+    PeftModel.from_pretrained and `easyedit-rep edits` read.
+    """
+    if save is not None:
+        from .commands.save import check_free
+
+        check_free(save)
+    if data is not None and save is not None:
+        from .commands.save import edit_and_save
+        from .datasets.records import Reading
+
+        loaded = Reading(style, columns, strict).load(data)
+        summarise(loaded, Console())
+        edit_and_save(hparams, loaded.requests, save, n, seed, known=not every)
+        return
     if data is not None:
         from .datasets.records import Reading
 
@@ -141,18 +162,28 @@ def edit(
     request = EditRequest(prompt, subject, target)
     editor = RobustEditor.from_hparams(load_hparams(str(hparams)))
     Console().print(tell(editor, request))
+    if save is not None:
+        from .commands.save import keep
+
+        keep(editor, [request], save)
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
-def run(script: str, arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None) -> None:
+def run(
+    script: str,
+    arguments: Annotated[list[str] | None, typer.Argument(help="The script's own, --help too.")] = None,
+    robustness: Annotated[bool, typer.Option("--robustness", help="Measure robustness of every edit, of plain methods too.")] = False,
+    corpus: Annotated[str | None, typer.Option(help="With --robustness: text for long contexts.")] = None,
+    rephrases: Annotated[str | None, typer.Option(help="With --robustness: JSON of other names by subject.")] = None,
+) -> None:
     """Run an EasyEdit script, or your own, unmodified: its hyper-parameter classes load the YAML files under hparams/REP too.
 
     It runs where you are: for a script that opens files relative to EasyEdit's folder, or to its examples folder, change there first.
-    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script.
+    EasyEdit is found by EASYEDIT_HOME, on PYTHONPATH, or around the script. Our own options stand before the script.
     """
-    from .integrations.runner import prepare, start
+    from .integrations.runner import prepare, robustness_options, start
 
-    start(prepare([script, *(arguments or ())]))
+    start(prepare([script, *(arguments or ())], robustness_options(robustness, corpus, rephrases)))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The editor: requests in, metrics and the edited model out. Same call as EasyEdit's `BaseEditor`, on its own engine."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from .pathway.build import build_pathways
 from .pathway.config import RepConfig
 from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
+from .pathway.training import PathwayTraining
 from .queries import Queries, QueryMaker
 from .request import EditRequest, make_requests
 from .sequence.sequence import Sequence as EditSequence
@@ -44,6 +46,7 @@ class RobustEditor:
         self.anatomy = Anatomy(model, **{name: getattr(hparams, name) for name in names})
         for layer in hparams.layers:
             self.anatomy.check_layer(layer)
+            self.anatomy.check_writable(layer)
         self.anatomy.check_layer(hparams.v_loss_layer, "v_loss_layer")
         last = self.anatomy.n_layers - 1
         if hparams.rep.engine == "native" and hparams.v_loss_layer != last:
@@ -100,6 +103,7 @@ class RobustEditor:
             pairs=result.pairs,
             seconds={"base": time.perf_counter() - start},
             info={"base": result.info, "keys": result.keys},
+            hparams=self.hparams.record(),
         )
 
     @property
@@ -141,14 +145,15 @@ class RobustEditor:
         """{layer: mean absolute value of an element of W, of W₀ and of their difference} (D4S, Figures 5 and 6)."""
         return {layer: self.ledger.norms(layer) for layer in self.hparams.layers}
 
-    def robustify(self, edit: Edit, *queries: Queries) -> Edit:
+    def robustify(self, edit: Edit, *queries: Queries, training: PathwayTraining | None = None) -> Edit:
         """`edit` with a pathway trained around each of its requests, not yet applied; `edit` itself is unchanged.
 
         Args:
             queries: one for each request; none to have them made.
+            training: instead of the hyper-parameters' own.
         """
         rep, memory = self.hparams.rep, self.memory
-        training = rep.training
+        training = training or rep.training
         queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
         text_keys = self.unedited.text_keys if training.gate_negatives else None
@@ -240,8 +245,20 @@ class RobustEditor:
                 row["time"] = sum(edit.seconds.values())
                 row["post"] = evaluate(self.anatomy, self.tok, request, query, self.hparams.rep.measures)
                 finish_locality(row["pre"], row["post"])
+                edit.metrics = {"pre": row["pre"], "post": row["post"]}
             finally:
                 if not sequential_edit and len(requests) > 1:
                     kept.pop().undo()
+        if verbose:
+            tqdm.write(outcome(len(kept), len(requests)), file=sys.stderr)
         log.info("the returned model carries %d of %d edits", len(kept), len(requests))
         return metrics, self.model, kept
+
+
+def outcome(kept: int, made: int) -> str:
+    """One line: what the returned model is, and how to have it otherwise."""
+    if kept == 1:
+        return "the returned model carries the edit: edits[0].save(folder) keeps it as a file, edits[0].undo() takes it out again"
+    if kept:
+        return f"the returned model carries all {kept} edits: edits[0].ledger.save(folder) keeps them in a file, edit.undo() takes one out"
+    return f"the returned model is the original: each of the {made} edits was measured alone and undone; sequential_edit=True keeps them"

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -18,14 +19,24 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: of the file system; `path` is then as it was.
     """
-    scratch = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
+    with replacing_all([path]) as (scratch,):
         yield scratch
-        with scratch.open("rb+") as written:
-            os.fsync(written.fileno())  # a rename may otherwise reach the disk before the data does
-        scratch.replace(path)
+
+
+@contextmanager
+def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """`replacing` for several files: none takes its place before all are on the disk, then each does, in the order given."""
+    scratches = [path.with_name(f"{path.name}.tmp{os.getpid()}") for path in paths]
+    try:
+        yield scratches
+        for scratch in scratches:
+            with scratch.open("rb+") as written:
+                os.fsync(written.fileno())  # a rename may otherwise reach the disk before the data does
+        for scratch, path in zip(scratches, paths, strict=True):
+            scratch.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        for scratch in scratches:
+            scratch.unlink(missing_ok=True)
 
 
 def remove_scratch(path: Path) -> None:
@@ -34,18 +45,40 @@ def remove_scratch(path: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+def replace_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write several files; none takes its place before all are on the disk, then each does in turn. OSError of the file system.
+
+    Args:
+        writers: {path: what writes the scratch file it is given}.
+    """
+    for path in writers:
+        remove_scratch(path)
+    try:
+        with replacing_all(list(writers)) as scratches:
+            for scratch, write in zip(scratches, writers.values(), strict=True):
+                scratch.touch()
+                mode = scratch.stat().st_mode  # as files are here; safetensors makes them the owner's alone
+                write(scratch)
+                scratch.chmod(mode)
+    except SafetensorError as error:  # its own type for a full disk
+        raise OSError(str(error)) from error
+
+
+def write_json(path: Path, data: Mapping) -> None:
+    """`data`, indented for people."""
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """`tensors`, from whatever device."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path, metadata=metadata)
+
+
 def replace_json(path: Path, data: Mapping) -> None:
     """Write `data` to `path`, whole; OSError of the file system."""
-    remove_scratch(path)
-    with replacing(path) as scratch:
-        scratch.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    replace_together({path: partial(write_json, data=data)})
 
 
 def replace_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write `tensors` to `path`, whole; OSError of the file system."""
-    remove_scratch(path)
-    try:
-        with replacing(path) as scratch:
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, scratch, metadata=metadata)
-    except SafetensorError as error:  # its own type for a full disk
-        raise OSError(str(error)) from error
+    replace_together({path: partial(write_tensors, tensors=tensors, metadata=metadata)})

@@ -1,7 +1,7 @@
 """Hyper-parameters: EasyEdit's field names for the base method, plus one `rep:` block."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,6 +77,8 @@ class RepOptions:
         text_tokens: tokens of ordinary text among the gate's negatives.
         seed: of contexts, queries and training.
         value_cache: folder where optimised values are kept for later runs (native engine).
+        v_dtype: `bfloat16`: v* is optimised with the frozen weights rounded to it; v*, Adam, the residual stream and the losses keep their
+            precision. Default: the model's own dtype.
         pathways: false leaves the base method's edits as they are.
         measures: what is measured beyond the paper's table, because it takes longer.
     """
@@ -88,6 +90,7 @@ class RepOptions:
     text_tokens: int = 2048
     seed: int = 0
     value_cache: str | None = None
+    v_dtype: str | None = None
     pathways: bool = True
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)
@@ -97,6 +100,8 @@ class RepOptions:
     def __post_init__(self):
         if self.engine not in ("native", "easyedit"):
             raise EditError(f"engine: {self.engine!r} is neither native nor easyedit")
+        if self.v_dtype not in (None, "bfloat16", "float16", "float32"):
+            raise EditError(f"v_dtype: {self.v_dtype!r} is not bfloat16, float16, float32 or null")
 
 
 @dataclass(eq=False)
@@ -191,6 +196,12 @@ class REPHyperParams:
         hparams.rep.corpus = _resolve(hparams.rep.corpus, folder)
         hparams.rep.queries.rephrase_file = _resolve(hparams.rep.queries.rephrase_file, folder)
         return hparams
+
+    def record(self) -> dict:
+        """All values, for records of what was made with them."""
+        method = self.method if isinstance(self.method, dict) else asdict(self.method)
+        name = self.model_name if isinstance(self.model_name, str) else "a loaded model"
+        return {**vars(self), "rep": asdict(self.rep), "method": method, "model_name": name}
 
     @classmethod
     def _with_rep(cls, data: dict, where: str) -> dict:

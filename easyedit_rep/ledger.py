@@ -4,9 +4,10 @@ A touched weight is always W₀ + Σ deltas of the edits still there, summed in 
 therefore leaves exactly the model that never had it, and taking the last one out gives back W₀ bit for bit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,13 @@ from .pathway.model import attach, detach
 from .request import EditRequest
 
 if TYPE_CHECKING:
-    from .sequence.sequence import Sequence
+    from pathlib import Path
+
+    from .edits.artefact import Artefact
+    from .sequence.sequence import Sequence as EditSequence
+
+SEQUENCE = "sequence"
+"""What the one entry that stands for all edits of a sequence is called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +47,9 @@ class Edit:
         pairs: {layer: (keys, residuals)} of an edit in a sequence, whose deltas are then what it added when it was made.
         seconds: {"base": …, "pathway": …} wall-clock time of its parts.
         info: numbers of the base method and of the pathway's training.
+        hparams: what it was made with.
+        metrics: what was measured before and after it (`pre`, `post`), where something was.
+        made: when, UTC.
     """
 
     requests: tuple[EditRequest, ...]
@@ -49,8 +59,11 @@ class Edit:
     pairs: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     info: dict = field(default_factory=dict)
-    ledger: "Ledger | Sequence | None" = None
+    ledger: "Ledger | EditSequence | None" = None
     name: str = ""
+    hparams: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+    made: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     @property
     def active(self) -> bool:
@@ -62,10 +75,35 @@ class Edit:
         """What the pathways are called in the model."""
         return [f"{self.name}_{i}" for i in range(len(self.pathways))]
 
+    def at_threshold(self, threshold: float) -> "Edit":
+        """The same edit with gates that open above `threshold` (τ), not applied. Nothing is trained: the threshold acts at test alone.
+
+        Of a method with several layers, those above the lowest were trained on what lower pathways let through at their old threshold.
+        """
+        pathways = tuple(Pathway(replace(p.config, threshold=threshold), p.tensors) for p in self.pathways)
+        return replace(self, pathways=pathways, ledger=None, name="")
+
     def undo(self) -> None:
         """Take this edit out of the model; the others stay. Undoing twice does nothing."""
         if self.ledger is not None:
             self.ledger.remove(self)
+
+    def save(self, folder: "Path | str") -> "Path":
+        """Save this edit alone to `folder`, from where `load_edits` puts it into a model with the same original weights.
+
+        Raises:
+            EditError: it is not in a model, or cannot be written; what was in `folder` is kept.
+        """
+        from .edits.gather import gather
+
+        return gather(self).write(folder)
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Save this edit alone to a repository on the Hugging Face hub; options as of `edits.hub.push`. Returns the commit's address."""
+        from .edits.gather import gather
+        from .edits.hub import push
+
+        return push(gather(self), repo_id, **options)
 
 
 class Ledger:
@@ -75,7 +113,7 @@ class Ledger:
         """`applied` counts the edits ever applied; their names come from it."""
         self.anatomy = anatomy
         self.edits: list[Edit] = []
-        self.sequence: Sequence | None = None
+        self.sequence: EditSequence | None = None
         self._original: dict[int, Tensor] = {}
         self._version: dict[int, int] = {}
         self.applied = 0
@@ -129,14 +167,54 @@ class Ledger:
             raise
         return edit
 
-    def remove(self, edit: Edit) -> None:
-        """Take `edit` out, whatever came after it."""
+    @property
+    def handles(self) -> list[Edit]:
+        """The edits in order, each of which can be undone; those of a sequence stand where the sequence does."""
+        sequence = self.sequence.edits if self.sequence is not None else []
+        return [handle for edit in self.edits for handle in (sequence if edit.name == SEQUENCE else [edit])]
+
+    def remove(self, edit: Edit | int) -> None:
+        """Take `edit`, or the one at that place among the `handles`, out, whatever came after it."""
+        if isinstance(edit, int):
+            if not -len(self.handles) <= edit < len(self.handles):
+                raise EditError(f"there is no edit {edit}: the model carries {len(self.handles)}, counted from 0")
+            self.handles[edit].undo()
+            return
         self.check_untouched(edit.deltas)
         self.detach(edit)
         self.edits.remove(edit)
         edit.ledger = None
         self._write(edit.deltas)
         self._forget(edit.deltas)
+
+    def merge(self) -> None:
+        """Make the weights as they are the original ones, for good. Pathways stay, and are what `undo()` still takes out."""
+        self.check_untouched(self._original)
+        handles = self.handles
+        for edit in handles:
+            edit.deltas, edit.pairs = {}, {}
+            edit.ledger = self if edit.pathways else None
+        self.edits, self.sequence = [edit for edit in handles if edit.pathways], None
+        self._original.clear()
+        self._version.clear()
+
+    def artefact(self) -> "Artefact":
+        """All edits, as they are saved."""
+        from .edits.gather import gather
+
+        if not self.edits:
+            raise EditError("the model carries no edit: there is nothing to save")
+        return gather(*self.handles)
+
+    def save(self, folder: "Path | str") -> "Path":
+        """Save all edits to `folder`; see `Edit.save`."""
+        return self.artefact().write(folder)
+
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Save all edits to a repository on the Hugging Face hub; see `Edit.push_to_hub`."""
+        from .edits.hub import push
+
+        return push(self.artefact(), repo_id, **options)
 
     def _forget(self, layers) -> None:
         """Let go of W₀ where no edit is left."""
@@ -153,6 +231,15 @@ class Ledger:
     def original(self, layer: int) -> Tensor:
         """W₀ of `layer`."""
         return self._original.get(layer, self.anatomy.weight(layer).detach())
+
+    def total(self, layer: int, deltas: Sequence[Delta]) -> Tensor:
+        """W₀ + Σ `deltas`, float32; W₀ itself where there are none. Rounded to the weight's dtype it is what is written."""
+        total = self.original(layer).to(self.anatomy.weight(layer).device)
+        if deltas:
+            total = total.float().clone()
+            for delta in deltas:
+                delta.add_to(total)
+        return total
 
     def norms(self, layer: int) -> dict[str, float]:
         """Mean absolute value of an element of W, of W₀, and of their difference."""
@@ -201,13 +288,7 @@ class Ledger:
                     # The weight is the float32 sum itself, so one more term is the same as summing again.
                     appended.deltas[layer].add_to(weight)
                 else:
-                    total = self._original[layer].to(weight.device)
-                    mine = [edit.deltas[layer] for edit in self.edits if layer in edit.deltas]
-                    if mine:
-                        total = total.float().clone()
-                        for delta in mine:
-                            delta.add_to(total)
-                    weight.copy_(total)
+                    weight.copy_(self.total(layer, [edit.deltas[layer] for edit in self.edits if layer in edit.deltas]))
             self._version[layer] = weight._version
 
 

@@ -22,10 +22,8 @@ from .methods import METHODS, Memory
 from .methods.memit import MEMIT
 from .pathway.model import pathways_disabled
 from .queries import QueryMaker
-from .queries.contrasts import TRAINED_NAMES, held_out_names
+from .queries.contrasts import TRAINED_NAMES
 from .queries.negatives import OrdinaryText
-from .queries.rephrase import load_rephrases
-from .queries.rules import RULE_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -114,18 +112,6 @@ class Unedited:
 
     @cached_property
     def queries(self) -> QueryMaker:
-        options = self.hparams.rep.queries
-        return QueryMaker(
-            tok=self.tok,
-            rephrases=load_rephrases(options.rephrase_file) if options.rephrase_file else {},
-            corpus=self.corpus if options.long_context_count else None,
-            shuffle_count=options.shuffle_count,
-            long_context_count=options.long_context_count,
-            long_context_tokens=options.long_context_tokens,
-            max_tokens=self.anatomy.max_positions,
-            seed=self.hparams.rep.seed,
-            negative_count=options.negative_count,
-            names=held_out_names(self.corpus, self.hparams.rep.seed) if options.negative_count else (),
-            rule_count=RULE_NAMES if options.rephrase_rules else 0,
-            draw_split=options.split == "drawn",
-        )
+        rep = self.hparams.rep
+        corpus = self.corpus if rep.queries.long_context_count or rep.queries.negative_count else None
+        return QueryMaker.of(rep.queries, self.tok, corpus, self.anatomy.max_positions, rep.seed)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from easyedit_rep import EditError
 from easyedit_rep.bench.compare import COLUMNS
 from easyedit_rep.cli import app, main
-from easyedit_rep.demo import HPARAMS
+from easyedit_rep.demo import FACTS, HPARAMS
 
 
 def test_demo_writes_rows_records_and_picture(tmp_path):
@@ -25,11 +25,26 @@ def test_demo_writes_rows_records_and_picture(tmp_path):
     assert (tmp_path / "out" / "robustness.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_edit_tells_one_fact():
+def test_edit_tells_one_fact_and_keeps_it(tmp_path):
     fact = ["--prompt", "The mother tongue of {} is", "--subject", "Odile Abernathy", "--target", "Velish"]
-    result = CliRunner().invoke(app, ["edit", "--hparams", str(HPARAMS), *fact])
+    arguments = ["edit", "--hparams", str(HPARAMS), *fact, "--save", str(tmp_path / "odile")]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "Odile Abernathy" in result.output and "ROME+REP" in result.output
+    assert "Odile Abernathy" in result.output and "ROME+REP" in result.output and "1 edits are kept in" in result.output
+    assert json.loads((tmp_path / "odile" / "edit.json").read_text())["edits"][0]["requests"][0]["target_new"] == "Velish"
+    result = CliRunner().invoke(app, arguments)
+    assert "already holds an adapter or edits: give --save another folder" in str(result.exception)
+
+
+def test_sweep_writes_records_and_picture(tmp_path):
+    command = ["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--n", "1", "--thresholds", "0.5,0.9", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "τ=0.5" in result.output
+    (journal,) = tmp_path.glob("*.jsonl")
+    methods = [json.loads(line)["method"] for line in journal.read_text(encoding="utf-8").splitlines()[1:]]
+    assert methods == ["ROME", "ROME+REP τ=0.5 α=50000", "ROME+REP τ=0.9 α=50000"]
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +54,8 @@ def test_edit_tells_one_fact():
         (["edit", "--hparams", "missing.yaml", "--prompt", "a b", "--subject", "a", "--target", "c"], "missing.yaml"),
         (["edit", "--hparams", str(HPARAMS), "--prompt", "a b", "--subject", "z", "--target", "c"], "'z'"),
         (["edit", "--hparams", str(HPARAMS), "--data", "missing.json"], "missing.json"),
+        (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS)], "--thresholds"),
+        (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--alphas", "1e3,x"], "'1e3,x'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, named, capsys, monkeypatch):

@@ -347,3 +347,20 @@ def test_a_model_in_training_mode_gives_the_same_edit_and_stays_in_it(make_edito
     deltas = [editor.base_edit(request).deltas[1].dense() for editor in (quiet, noisy)]
     assert torch.equal(*deltas)
     assert all(module.training for module in noisy.model.modules())
+
+
+def test_it_says_what_the_returned_model_is(editor, make_editor, capsys, tmp_path):
+    """The two questions EasyEdit's users ask most: is the model edited, and how is the edit kept."""
+    _, _, (edit,) = editor.edit(**facts(1))
+    said = capsys.readouterr().err
+    assert "the returned model carries the edit: edits[0].save(folder) keeps it as a file, edits[0].undo() takes it out again" in said
+    assert edit.metrics["post"]["rewrite_acc"] and edit.hparams["v_num_grad_steps"] == editor.hparams.v_num_grad_steps
+    edit.save(tmp_path)
+    editor = make_editor()
+    assert editor.edit(**facts(3))[2] == []
+    assert "the returned model is the original: each of the 3 edits was measured alone and undone" in capsys.readouterr().err
+    assert len(editor.edit(**facts(2), sequential_edit=True)[2]) == 2
+    assert "carries all 2 edits: edits[0].ledger.save(folder)" in capsys.readouterr().err
+    editor.ledger.undo_all()
+    editor.edit(**facts(1), verbose=False)
+    assert "the returned model" not in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -11,6 +12,8 @@ from ..editor import RobustEditor
 from ..evaluation.metrics import EXTRA, REVERSION, TABLE
 from ..evaluation.predict import predict
 from ..evaluation.robustness import evaluate, finish_locality
+from ..ledger import Edit
+from ..queries import Queries
 from ..request import EditRequest
 
 log = logging.getLogger(__name__)
@@ -42,35 +45,64 @@ def compare(editor: RobustEditor, requests: Sequence[EditRequest], *, progress: 
         yield from compare_one(editor, index, request)
 
 
-def compare_one(editor: RobustEditor, index: int, request: EditRequest) -> list[dict]:
-    """Two records of one request, `{base}` and `{base}+REP`, on a model that is clean before and after each.
+@dataclass(frozen=True)
+class Setting:
+    """A pathway other than the hyper-parameters say.
 
-    The base edit is made once and serves both, so the difference between the two is the pathway alone.
+    Attributes:
+        alpha: weight of the consistency loss (α, Eq. 6), and
+        threshold: of the gate at test (τ); None: the hyper-parameters' own.
+    """
+
+    alpha: float | None = None
+    threshold: float | None = None
+
+    def label(self, base: str) -> str:
+        """What its records call their method."""
+        values = {"τ": self.threshold, "α": self.alpha}
+        return " ".join([f"{base}+REP", *(f"{name}={value:g}" for name, value in values.items() if value is not None)])
+
+
+def compare_one(editor: RobustEditor, index: int, request: EditRequest, settings: Sequence[Setting] = (Setting(),)) -> list[dict]:
+    """The records of one request, `{base}` and `{base}+REP` of each setting, on a model that is clean before and after each.
+
+    The base edit is made once and serves all, so the difference to it is the pathway alone; and a pathway, trained once for each α,
+    serves all thresholds.
     """
     base_name = editor.hparams.rep.base
     queries = editor.queries(request)
     # Before the edit only what locality is compared with is asked: the rest would be a third of the run, and is not in the table.
     pre = evaluate(editor.anatomy, editor.tok, request, queries.only_negatives())
     base = editor.base_edit(request)
-    records = []
-    for method, make in ((base_name, lambda: base), (f"{base_name}+REP", lambda: editor.robustify(base, queries))):
-        with editor.installed(make()) as edit:
-            post = evaluate(editor.anatomy, editor.tok, request, queries, editor.hparams.rep.measures)
-        finish_locality(pre, post)
-        records.append(
-            {
-                "index": index,
-                "method": method,
-                "prompt": request.text,
-                "subject": request.subject,
-                "target_new": request.target_new,
-                "ground_truth": request.ground_truth,
-                "seconds": edit.seconds,
-                "pre": pre,
-                "post": post,
-            }
-        )
+    records = [_measure(editor, index, request, base_name, base, queries, pre)]
+    training, robust = editor.hparams.rep.training, {}
+    for setting in settings:
+        if setting.alpha not in robust:
+            changed = training if setting.alpha is None else replace(training, consistency_weight=setting.alpha)
+            robust[setting.alpha] = editor.robustify(base, queries, training=changed)
+        edit = robust[setting.alpha]
+        edit = edit if setting.threshold is None else edit.at_threshold(setting.threshold)
+        about = {name: value for name, value in asdict(setting).items() if value is not None}
+        records.append({**_measure(editor, index, request, setting.label(base_name), edit, queries, pre), **about})
     return records
+
+
+def _measure(editor: RobustEditor, index: int, request: EditRequest, method: str, edit: Edit, queries: Queries, pre: dict) -> dict:
+    """The record of one edit, which is taken out again."""
+    with editor.installed(edit):
+        post = evaluate(editor.anatomy, editor.tok, request, queries, editor.hparams.rep.measures)
+    finish_locality(pre, post)
+    return {
+        "index": index,
+        "method": method,
+        "prompt": request.text,
+        "subject": request.subject,
+        "target_new": request.target_new,
+        "ground_truth": request.ground_truth,
+        "seconds": edit.seconds,
+        "pre": pre,
+        "post": post,
+    }
 
 
 def write_jsonl(records: Iterable[dict], path: Path) -> list[dict]:

@@ -5,29 +5,55 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ..errors import EditError
 
 
 class Journal:
     """An append-only JSONL file with a header that says what its records were made from.
 
-    Opening one that exists takes up where it was left: a line cut short by a kill is dropped, and `records` holds the rest.
+        with Journal(path, provenance) as journal:
+            journal.add([record])
+
+    Opening one that exists takes up where it was left: a line cut short by a kill is dropped, and `records` holds the rest. Two
+    processes cannot write one journal: each would do the other's work again.
 
     Raises:
-        EditError: the file was made from something else, or cannot be written.
+        EditError: the file was made from something else, another process writes it, or it cannot be written.
     """
 
     def __init__(self, path: Path, provenance: dict):
         self.path = path
         self.records: list[dict] = []
-        provenance = json.loads(json.dumps(provenance, default=str))  # as it will be read back
+        self._provenance = json.loads(json.dumps(provenance, default=str))  # as it will be read back
+        self._lock = FileLock(path.with_name(f"{path.name}.lock"))  # the system lets go of it when its holder is killed
+
+    def __enter__(self) -> "Journal":
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise EditError(f"{self.path} is being written by another process: wait for it, or choose another --out") from None
+        except OSError as error:
+            raise EditError(f"cannot write {self.path}: {error.strerror}; choose another --out") from error
+        try:
+            self._take_up()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self._lock.release()
+
+    def _take_up(self) -> None:
         lines = self._whole_lines()
         if lines:
-            self._check(lines[0].get("provenance"), provenance)
+            self._check(lines[0].get("provenance"), self._provenance)
             self.records = lines[1:]
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._append({"provenance": provenance})
+            self._append({"provenance": self._provenance})
 
     def add(self, records: Sequence[dict]) -> None:
         """Append `records` in one write, on the disk when this returns."""
@@ -38,7 +64,7 @@ class Journal:
         if not self.path.exists():
             return []
         data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
+        whole = _whole(data)
         try:
             lines = [json.loads(line) for line in whole.splitlines()]
         except ValueError as error:
@@ -71,6 +97,11 @@ class Journal:
             )
 
 
+def _whole(data: bytes) -> bytes:
+    """`data` without a last line cut short, which may end within a letter."""
+    return data[: data.rfind(b"\n") + 1]
+
+
 def _short(value) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "…"
@@ -79,8 +110,7 @@ def _short(value) -> str:
 def read_journal(path: Path) -> tuple[dict, list[dict]]:
     """(provenance, records) of a finished or unfinished run; a line cut short is left out."""
     try:
-        data = path.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in data[: data.rfind("\n") + 1].split("\n") if line]
+        lines = [json.loads(line) for line in _whole(path.read_bytes()).splitlines()]
         return lines[0]["provenance"], lines[1:]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise EditError(f"{path} is not a file of this benchmark: {error}") from None

@@ -1,28 +1,28 @@
-"""A grid of runs, YAMLs × data files × seeds, each to its own journal: kill it at any moment, start it again, and it goes on."""
+"""A grid of runs, YAMLs × data files × seeds, each to its own journal: kill it at any moment, start it again, and it goes on.
+
+Several processes may share a folder of journals, as long as no two do the same run.
+"""
 
 import gc
 import hashlib
 import logging
-import platform
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import peft
-import torch
-import transformers
 from tqdm.auto import tqdm
 
 from ..datasets.records import Reading
 from ..editor import RobustEditor
+from ..edits.record import versions
 from ..errors import EditError
 from ..hparams import load_hparams
+from ..loading import load_model
 from ..request import EditRequest
-from ..version import __version__
-from .compare import compare_one, known_only
+from .compare import Setting, compare_one, known_only
 from .journal import Journal
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Run:
         n: facts drawn by the seed; None takes all.
         known: only facts the model knows, as in the papers.
         reading: how the data file is read.
+        settings: of the pathways, each measured on every fact. They are not part of the name: a run may be gone on with for more of them.
     """
 
     hparams: Path
@@ -44,6 +45,11 @@ class Run:
     n: int | None = None
     known: bool = True
     reading: Reading = field(default_factory=Reading)
+    settings: tuple[Setting, ...] = (Setting(),)
+
+    def methods(self, base: str) -> tuple[str, ...]:
+        """What the records of each fact are called."""
+        return base, *(setting.label(base) for setting in self.settings)
 
     @property
     def name(self) -> str:
@@ -51,11 +57,16 @@ class Run:
 
 
 def grid(
-    hparams: Sequence[Path], data: Sequence[Path], seeds: Sequence[int], n: int | None, known: bool, reading: Reading | None = None
+    hparams: Sequence[Path],
+    data: Sequence[Path],
+    seeds: Sequence[int],
+    n: int | None,
+    known: bool,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    settings: tuple[Setting, ...] = (Setting(),),
 ) -> list[Run]:
     """Every combination, those on one YAML next to each other. All files are opened now: a wrong name is not found after hours."""
-    reading = reading or Reading()
-    runs = [Run(h, d, s, n, known, reading) for h in hparams for d in data for s in seeds]
+    runs = [Run(h, d, s, n, known, reading, settings) for h in hparams for d in data for s in seeds]
     names = [run.name for run in runs]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -71,19 +82,13 @@ def provenance(run: Run, editor: RobustEditor) -> dict:
     """What the records of `run` are made from; a journal with another answer is not continued."""
     h = editor.hparams
     return {
-        "hparams": {**vars(h), "rep": asdict(h.rep), "method": vars(h.method) if not isinstance(h.method, dict) else h.method},
+        "hparams": h.record(),
         "model": {"name": str(h.model_name), "fingerprint": editor.anatomy.fingerprint()},
         "data": {"file": run.data.name, **_digest(run), **run.reading.about()},
         "seed": run.seed,
         "n": run.n,
         "known": run.known,
-        "versions": {
-            "easyedit_rep": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "peft": peft.__version__,
-        },
+        "versions": versions(),
     }
 
 
@@ -91,13 +96,6 @@ def _digest(run: Run) -> dict:
     if run.data.is_file():
         return {"sha256": hashlib.sha256(run.data.read_bytes()).hexdigest()}
     return {"fingerprint": run.reading.load(run.data).digest}
-
-
-def prepare(run: Run, model=None, tok=None) -> RobustEditor:
-    """The editor of `run`, on a model already loaded if given."""
-    hparams = load_hparams(str(run.hparams))
-    hparams.rep = replace(hparams.rep, seed=run.seed)
-    return RobustEditor.from_hparams(hparams, model, tok)
 
 
 def choose(run: Run, editor: RobustEditor, tell: Callable[[str], object] = log.info) -> list[tuple[int, EditRequest]]:
@@ -112,44 +110,83 @@ def choose(run: Run, editor: RobustEditor, tell: Callable[[str], object] = log.i
     return random.Random(run.seed).sample(indexed, len(indexed) if run.n is None else min(run.n, len(indexed)))
 
 
-def execute(run: Run, out: Path, editor: RobustEditor, progress: bool = True) -> Path:
-    """Run what of `run` is not yet in its journal under `out`; returns the journal's path."""
+class Editors:
+    """The editor of one run after another; a model is loaded once for neighbours that share it.
+
+    Args:
+        device: where models go, instead of where their YAMLs say.
+    """
+
+    def __init__(self, device: int | str | None = None):
+        self._device = device
+        self._run: Run | None = None
+        self._editor: RobustEditor | None = None
+        self._loaded: tuple | None = None
+
+    def __call__(self, run: Run) -> RobustEditor:
+        if run != self._run:
+            h = load_hparams(str(run.hparams))
+            h.rep = replace(h.rep, seed=run.seed)
+            wanted = (h.model_name, h.device if self._device is None else self._device, h.fp16, h.model_parallel)
+            if wanted != self._loaded:
+                self._editor = self._loaded = None
+                gc.collect()  # a model and its ledger hold each other; two models would not fit
+                model, tok = load_model(*wanted[:2], fp16=h.fp16, model_parallel=h.model_parallel)
+            else:
+                model, tok = self._editor.model, self._editor.tok
+            self._editor = RobustEditor.from_hparams(h, model, tok)
+            self._loaded, self._run = wanted, run
+        return self._editor
+
+
+class OneProcess:
+    """Makes the edits of runs here, one after another; `workers.RayWorkers` has the same three methods."""
+
+    def __init__(self, editors: Callable[[Run], RobustEditor] | None = None):
+        self.editors = editors or Editors()
+
+    def about(self, run: Run) -> dict:
+        """`provenance` of `run`."""
+        return provenance(run, self.editors(run))
+
+    def choose(self, run: Run, tell: Callable[[str], object]) -> list[tuple[int, EditRequest]]:
+        """The facts of `run`, as `choose`."""
+        return choose(run, self.editors(run), tell)
+
+    def attempts(self, run: Run, facts: Sequence[tuple[int, EditRequest]]) -> Iterator[list[dict]]:
+        """The records of each fact, as they come, in any order."""
+        for index, request in facts:
+            yield attempt(run, self.editors(run), index, request)
+
+
+def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True) -> Path:
+    """Have `crew` do what of `run` is not yet in its journal under `out`, which is written here alone; returns the journal's path."""
     path = out / f"{run.name}.jsonl"
-    journal = Journal(path, provenance(run, editor))
-    done = {(record["index"], record["method"]) for record in journal.records}
-    chosen = choose(run, editor, partial(tqdm.write, file=sys.stderr) if progress else log.info)
-    with tqdm(total=len(chosen), desc=run.name, unit="fact", disable=not progress) as bar:
-        for index, request in chosen:
-            if not all((index, method) in done for method in methods(editor)):
-                records = attempt(editor, index, request)
-                journal.add([r for r in records if (index, r["method"]) not in done])
-            bar.update()
+    about = crew.about(run)
+    with Journal(path, about) as journal:
+        done = {(record["index"], record["method"]) for record in journal.records}
+        chosen = crew.choose(run, partial(tqdm.write, file=sys.stderr) if progress else log.info)
+        methods = run.methods(about["hparams"]["rep"]["base"])
+        missing = [(i, fact) for i, fact in chosen if not all((i, name) in done for name in methods)]
+        started = len(chosen) - len(missing)
+        with tqdm(total=len(chosen), initial=started, desc=run.name, unit="fact", disable=not progress) as bar:
+            for records in crew.attempts(run, missing):
+                journal.add([r for r in records if (r["index"], r["method"]) not in done])
+                bar.update()
     return path
 
 
-def attempt(editor: RobustEditor, index: int, request: EditRequest) -> list[dict]:
+def attempt(run: Run, editor: RobustEditor, index: int, request: EditRequest) -> list[dict]:
     """`compare_one`; a fact that is refused gives records that say why, so that one fact does not stop a grid."""
     try:
-        return compare_one(editor, index, request)
+        return compare_one(editor, index, request, run.settings)
     except EditError as error:
-        return [{"index": index, "method": method, "prompt": request.text, "error": str(error)} for method in methods(editor)]
+        methods = run.methods(editor.hparams.rep.base)
+        return [{"index": index, "method": method, "prompt": request.text, "error": str(error)} for method in methods]
 
 
-def methods(editor: RobustEditor) -> tuple[str, str]:
-    """What the two records of each fact are called."""
-    base = editor.hparams.rep.base
-    return base, f"{base}+REP"
-
-
-def execute_all(runs: Sequence[Run], out: Path, progress: bool = True) -> Iterator[Path]:
-    """`execute` each run in turn; a model is loaded once for neighbours that share it."""
-    editor = loaded = model = tok = None
+def execute_all(runs: Sequence[Run], out: Path, crew: OneProcess | None = None, progress: bool = True) -> Iterator[Path]:
+    """`execute` each run in turn, here unless there is a `crew`."""
+    crew = crew or OneProcess()
     for run in runs:
-        h = load_hparams(str(run.hparams))
-        wanted = (h.model_name, h.device, h.fp16, h.model_parallel)
-        if wanted != loaded:
-            editor = model = tok = None
-            gc.collect()  # a model and its ledger hold each other; two models would not fit
-        editor = prepare(run, model, tok)
-        loaded, model, tok = wanted, editor.model, editor.tok
-        yield execute(run, out, editor, progress)
+        yield execute(run, out, crew, progress)

@@ -32,7 +32,8 @@ def label(provenance: dict) -> str:
 
 
 def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
-    """One row for each run and checkpoint: method, edits, the means in percent, perplexity, growth of mean |w| (mean over layers)."""
+    """One row for each run and checkpoint: method, edits, the means in percent, perplexity, growth of mean |w| (mean over layers), and
+    the score of each `task/metric` that was run."""
     rows = []
     for provenance, records in runs:
         for record in records:
@@ -45,6 +46,7 @@ def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
                         **summary(record["rows"]),
                         "perplexity": record["perplexity"],
                         "growth": sum(growth) / len(growth),
+                        **record.get("ability", {}),
                     }
                 )
     if not rows:
@@ -64,12 +66,27 @@ def blocks_of(runs: Sequence[Run], size: int = 100) -> pandas.DataFrame:
 def cells(runs: Sequence[Run]) -> pandas.DataFrame:
     """`checkpoints`, printed."""
     rows = checkpoints(runs)
-    out = pandas.DataFrame({"method": rows["method"], "edits": rows["edits"].astype(str)})
+    out = _percentages(rows, {"edits": rows["edits"].astype(str)})
+    out["perplexity"] = [_number(value, 1) for value in rows["perplexity"]]
+    out["|W| growth"] = [_number(value, 3) for value in rows["growth"]]
+    for name in rows.columns:
+        if "/" in name:  # task/metric of lm-evaluation-harness
+            out[name] = [_number(value, 3) for value in rows[name]]
+    return out
+
+
+def block_cells(runs: Sequence[Run], size: int = 100) -> pandas.DataFrame:
+    """`blocks_of`, printed: reading down the blocks of a method, the earliest edits come first."""
+    rows = blocks_of(runs, size)
+    return _percentages(rows, {"block": [f"{a + 1} to {b}" for a, b in zip(rows["from"], rows["to"], strict=True)]})
+
+
+def _percentages(rows: pandas.DataFrame, second: dict) -> pandas.DataFrame:
+    """Method, the `second` column, and every mean of `NAMES` that was measured."""
+    out = pandas.DataFrame({"method": rows["method"], **second})
     for name, head in NAMES.items():
         if name in rows and rows[name].notna().any():
             out[head] = [_number(value, 1) for value in rows[name]]
-    out["perplexity"] = [_number(value, 1) for value in rows["perplexity"]]
-    out["|W| growth"] = [_number(value, 3) for value in rows["growth"]]
     return out
 
 
@@ -77,14 +94,15 @@ def _number(value, digits: int) -> str:
     return "–" if pandas.isna(value) else f"{value:.{digits}f}"
 
 
-def draw(runs: Sequence[Run], path: Path) -> None:
-    """Three panels over the number of edits: mean |w| of each layer, efficacy of all edits so far, perplexity of held-out text."""
+def draw(runs: Sequence[Run], path: Path, size: int = 100) -> None:
+    """Four panels: over the number of edits the mean |w| of each layer, the efficacy of all edits so far and the perplexity of held-out
+    text (D4S, Figures 4 to 6); and what is left at the end of each block of `size` edits (Figure 8)."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (growth, efficacy, perplexity) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure, ((growth, perplexity), (efficacy, forgetting)) = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
     styles = [("#1f5a94", "-", "o"), ("#c1572b", "--", "s"), ("#555555", ":", "^"), ("#2f7d4f", "-.", "D"), ("#8a5aa8", (0, (5, 1)), "v")]
     for (provenance, records), (colour, line, mark) in zip(runs, styles * len(runs), strict=False):
         name = label(provenance)
@@ -96,14 +114,19 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         efficacy.plot(mine["edits"], mine["efficacy"], color=colour, linestyle=line, marker=mark, markersize=4, label=name)
         if mine["perplexity"].notna().any():
             perplexity.plot(mine["edits"], mine["perplexity"], color=colour, linestyle=line, marker=mark, markersize=4)
+        ends = blocks_of([(provenance, records)], size)
+        middles = (ends["from"] + ends["to"]) / 2
+        forgetting.plot(middles, ends["efficacy"], color=colour, linestyle=line, marker=mark, markersize=4)
     growth.set_title("mean |w| of each edited layer / original")
     efficacy.set_title("efficacy of all edits so far (%)")
     efficacy.set_ylim(-2, 102)
     perplexity.set_title("perplexity of held-out text")
     perplexity.set_yscale("log")
     growth.set_yscale("log")
-    for axes in (growth, efficacy, perplexity):
-        axes.set_xlabel("edits")
+    forgetting.set_title(f"efficacy of each block of {size} edits, at the end (%)")
+    forgetting.set_ylim(-2, 102)
+    for axes in (growth, efficacy, perplexity, forgetting):
+        axes.set_xlabel("edit, in editing order" if axes is forgetting else "edits made")
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*efficacy.get_legend_handles_labels(), frameon=False, ncols=len(runs), loc="outside lower center")
     figure.savefig(path, dpi=130)

@@ -100,7 +100,7 @@ def _terminal(table: pandas.DataFrame) -> Table:
     out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=", ".join(title) or None)
     for name in shown.columns:
         left = name in ("model", "data", "method")
-        out.add_column(name if left else name.replace(" ", "\n"), justify="left" if left else "right", no_wrap=True)
+        out.add_column(name if left else name.replace(" ", "\n"), justify="left" if left else "right", no_wrap=not left)
     for row in shown.itertuples(index=False):
         last = row.method.startswith("gain")
         row = row._replace(method="gain") if last else row

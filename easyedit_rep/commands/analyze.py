@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from .analyze_sequences import norms, targets
+
 if TYPE_CHECKING:
     from ..analysis.study import Study
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.command()(targets)
+app.command()(norms)
 
 Hparams = Annotated[Path, typer.Option(help="A YAML under hparams/REP/.")]
 Data = Annotated[Path, typer.Option(help="A data file; its facts are drawn by the seed.")]

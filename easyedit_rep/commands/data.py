@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 DataFormat = Annotated[
-    str | None, typer.Option("--format", help="counterfact-rome, counterfact, zsre, 20q, rep or knowedit; found by the keys if left out.")
+    str | None,
+    typer.Option("--format", help="counterfact-rome, counterfact, zsre, mqd, 20q, rep or knowedit; found by the keys if left out."),
 ]
 Columns = Annotated[Path | None, typer.Option(help="A YAML that says which column holds what, for any other table.")]
 Strict = Annotated[

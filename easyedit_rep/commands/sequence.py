@@ -22,6 +22,9 @@ def run(
     plain: Annotated[bool, typer.Option(help="Without pathways, whatever the YAML says.")] = False,
     robustness: Annotated[bool, typer.Option(help="Also ask rephrased, shuffled and long-context queries.")] = False,
     held_out: Annotated[Path | None, typer.Option(help="Text (a paragraph a line) whose perplexity is taken at checkpoints.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks of lm-evaluation-harness to run at checkpoints, comma-separated.")] = None,
+    tasks_folder: Annotated[Path | None, typer.Option(help="Folder with YAMLs of own tasks.")] = None,
+    tasks_limit: Annotated[int | None, typer.Option(min=1, help="Documents of each task.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Edits between two saves (D4S).")] = 10,
     every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of this run.")] = Path("results/sequence"),
@@ -29,19 +32,22 @@ def run(
     """Edit facts one after another, all staying. A D4S run that is killed goes on where it last saved, with the same command."""
     from dataclasses import replace
 
-    from ..bench.runs import Run, choose, prepare, provenance
+    from ..bench.runs import Editors, Run, choose, provenance
     from ..datasets.corpus import load_corpus
+    from ..evaluation.ability import AbilityTasks
     from ..sequence.run import Watch, edit_sequence
     from .bench import parse_numbers
 
     wanted = Run(hparams, data, seed, n, not every)
-    editor = prepare(wanted)
+    editor = Editors()(wanted)
     if plain:
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     requests = [request for _, request in choose(wanted, editor)]
     texts = load_corpus(str(held_out)).texts[:200] if held_out else []
-    watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every)
-    about = {**provenance(wanted, editor), "held_out": str(held_out), "watch": {"robustness": robustness, "checkpoints": watch.checkpoints}}
+    ability = AbilityTasks(tasks.split(","), tasks_folder, tasks_limit) if tasks else None
+    watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every, ability)
+    watched = {"robustness": robustness, "checkpoints": watch.checkpoints, "tasks": ability}
+    about = {**provenance(wanted, editor), "held_out": str(held_out), "watch": watched}
     edit_sequence(editor, requests, out, watch, about, batch)
     show([out], out)
 
@@ -51,10 +57,11 @@ def show(
     folders: Annotated[list[Path], typer.Argument(help="Folders of runs to compare.")],
     out: Annotated[Path, typer.Option(help="Where sequence.png goes.")] = Path("results/sequence"),
     style: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
+    block: Annotated[int, typer.Option(min=1, help="Edits in a block, for how much of the earliest is forgotten.")] = 100,
 ) -> None:
-    """What is left of each sequence at its checkpoints, and how the weights grew."""
+    """What is left of each sequence at its checkpoints and, at its end, of each block of edits; and how the weights grew."""
     from ..bench.journal import read_journal
-    from ..bench.sequences import cells, draw
+    from ..bench.sequences import block_cells, cells, draw
     from ..bench.tables import render
 
     runs = []
@@ -63,8 +70,9 @@ def show(
         if not path.exists():
             raise EditError(f"{folder} holds no run: make one with `easyedit-rep sequence run --out {folder}`")
         runs.append(read_journal(path))
-    shown = render(cells(runs), style)
-    print(shown) if isinstance(shown, str) else Console().print(shown)
+    for table in (cells(runs), block_cells(runs, block)):
+        shown = render(table, style)
+        print(shown) if isinstance(shown, str) else Console().print(shown)
     out.mkdir(parents=True, exist_ok=True)
-    draw(runs, out / "sequence.png")
+    draw(runs, out / "sequence.png", block)
     Console(stderr=True).print(f"picture: {out / 'sequence.png'}")

@@ -8,6 +8,7 @@ from ..request import EditRequest
 from .counterfact import flat, rome
 from .fields import Fields
 from .knowedit import knowedit
+from .mqd.files import mqd
 from .rep import rep
 from .twenty_questions import twenty_questions
 from .zsre import zsre
@@ -34,6 +35,7 @@ def _grouped(record: Mapping) -> bool:
 FORMATS = (
     Format("counterfact-rome", rome, lambda r: "requested_rewrite" in r),
     Format("zsre", zsre, lambda r: "src" in r and "alt" in r),
+    Format("mqd", mqd, lambda r: "question" in r and "tail" in r),
     Format("20q", twenty_questions, lambda r: "prompt" in r and "label" in r),
     Format("rep", rep, lambda r: "target_true" in r),
     Format("knowedit", knowedit, lambda r: ("concept" in r and "labels" in r) or _grouped(r)),

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+KEY = "robustness"
+"""Of ours among EasyEdit's metrics; in its YAML and on its hyper-parameters too."""
+
 KINDS = ("rephrase", "shuffle", "long")
 DOMAINS = (("in_domain", "id"), ("out_of_domain", "ood"))
 NEGATIVES = ("other_subject", "distracted", "negated")
@@ -105,6 +108,13 @@ TOKEN = (
 """The same questions, in EasyEdit's protocol."""
 
 HEADINGS = {metric.name: metric.heading for metric in (*TABLE, REVERSION, *EXTRA, *TOKEN)}
+
+
+def robustness_means(measured: Sequence[dict]) -> dict[str, float]:
+    """{metric: percent, two digits} of what is under `robustness`, over all questions: exact matches, the rest where it was asked for."""
+    bare = [{KEY: one[KEY]} for one in measured]
+    means = {metric.name: metric.micro(bare) for metric in (*TABLE, REVERSION, *EXTRA)}
+    return {name: round(value, 2) for name, value in means.items() if value is not None}
 
 
 def printed(rows: Sequence[dict]) -> list[str]:

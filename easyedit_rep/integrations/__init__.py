@@ -9,3 +9,13 @@ def activate_easyedit() -> None:
         from .easyedit import activate
 
         activate()
+
+
+def register_with_peft() -> None:
+    """Make PEFT know `peft_type: REP`: now if it has been imported in this process, else when it is. Idempotent."""
+    if "peft" in sys.modules:
+        from .. import pathway  # noqa: F401 (registers)
+    else:
+        from .late import when_imported
+
+        when_imported("peft", "easyedit_rep.pathway")

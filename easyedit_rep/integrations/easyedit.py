@@ -4,11 +4,12 @@ import functools
 import importlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..config import read_yaml
 from ..errors import EditError
+from ..evaluation.metrics import robustness_means
 from ..hparams import KINDS, REPHyperParams, load_hparams
 from ..request import EditRequest
 from .contract import (
@@ -19,16 +20,24 @@ from .contract import (
     MEASURE,
     RESTORED_BY_CALL,
     SCRIPT_POINTS,
+    SUMMARY,
 )
+from .robustness import KEY, Robustness, without_key
 from .session import Session, apply_rep_to_model
 
 log = logging.getLogger(__name__)
 
+OURS = "easyedit_rep"
+"""Attribute of a function that stands in the place of EasyEdit's, which it holds."""
 
-def activate() -> None:
-    """Make REP known to EasyEdit: its name, its way back, its batches, and robustness among the metrics.
+
+def activate(always: Robustness | None = None) -> None:
+    """Make REP known to EasyEdit: its name, its way back, its batches, and robustness among the metrics and in their summary.
 
     Idempotent, and checked before it acts.
+
+    Args:
+        always: measure this of every edit in this process, of methods too that did not ask for it. It stays until another is given.
 
     Raises:
         EditError: EasyEdit no longer offers something this relies on.
@@ -38,8 +47,11 @@ def activate() -> None:
     found[RESTORED_BY_CALL].update(KINDS)
     if not _ours(found[BATCHABLE]):
         found[BATCH_EDITOR].is_batchable_method = staticmethod(_with_rep(found[BATCHABLE]))
-    if not _ours(found[MEASURE]):
-        importlib.import_module(MEASURE.module).compute_edit_quality = _with_robustness(found[MEASURE])
+    editor = importlib.import_module(MEASURE.module)
+    if not _ours(found[MEASURE]) or always:
+        editor.compute_edit_quality = _with_robustness(getattr(found[MEASURE], OURS, found[MEASURE]), always)
+    if not _ours(found[SUMMARY]):
+        editor.summary_metrics = _with_robustness_told(found[SUMMARY])
 
 
 def accept_rep_files() -> None:
@@ -59,7 +71,7 @@ def accept_rep_files() -> None:
 
 
 def _ours(function: Callable) -> bool:
-    return hasattr(function, "easyedit_rep")
+    return hasattr(function, OURS)
 
 
 def _with_rep(is_batchable: Callable) -> Callable:
@@ -69,7 +81,7 @@ def _with_rep(is_batchable: Callable) -> Callable:
     def is_batchable_method(alg_name: str) -> bool:
         return alg_name in KINDS or is_batchable(alg_name)
 
-    is_batchable_method.easyedit_rep = True
+    setattr(is_batchable_method, OURS, is_batchable)
     return is_batchable_method
 
 
@@ -79,7 +91,7 @@ def _with_rep_files(load: Callable, method: str) -> Callable:
     @functools.wraps(load)
     def from_hparams(cls, hparams_name_or_path):
         if not _is_rep_file(hparams_name_or_path):
-            return load(cls, hparams_name_or_path)
+            return without_key(hparams_name_or_path, functools.partial(load, cls))
         hparams = load_hparams(hparams_name_or_path)
         name, base = Path(hparams_name_or_path).name, hparams.rep.base
         if base == method:
@@ -88,7 +100,7 @@ def _with_rep_files(load: Callable, method: str) -> Callable:
             log.warning("the script asks for %s, but %s says REP around %s, and the file decides", method, name, base)
         return hparams
 
-    from_hparams.easyedit_rep = True
+    setattr(from_hparams, OURS, load)
     return from_hparams
 
 
@@ -100,20 +112,38 @@ def _is_rep_file(path) -> bool:
         return False
 
 
-def _with_robustness(measure: Callable) -> Callable:
-    """EasyEdit's `compute_edit_quality`, with `robustness` added for REP; for every other method it is what it was."""
+def _with_robustness(measure: Callable, always: Robustness | None) -> Callable:
+    """EasyEdit's `compute_edit_quality`, with `robustness` added for REP and where it was asked for; else it is what it was."""
     signature = inspect.signature(measure)
 
     @functools.wraps(measure)
     def compute_edit_quality(*args, **kwargs):
         metrics = measure(*args, **kwargs)
         given = signature.bind(*args, **kwargs).arguments
-        if isinstance(given["hparams"], REPHyperParams):
-            session = Session.of(given["model"], given["tok"], given["hparams"])
+        hparams = given["hparams"]
+        if isinstance(hparams, REPHyperParams):
+            session = Session.of(given["model"], given["tok"], hparams)
             request = EditRequest.from_easyedit(given["record"])
             session.editor.check(request)
-            metrics["robustness"] = session.robustness(request)
+            metrics[KEY] = session.robustness(request)
+        elif asked := getattr(hparams, KEY, None) or always:
+            metrics[KEY] = asked(given["model"], given["tok"], given["record"])
         return metrics
 
-    compute_edit_quality.easyedit_rep = True
+    setattr(compute_edit_quality, OURS, measure)
     return compute_edit_quality
+
+
+def _with_robustness_told(summarise: Callable) -> Callable:
+    """EasyEdit's `summary_metrics`, which then also prints the means of `robustness`, over all questions, in percent."""
+
+    @functools.wraps(summarise)
+    def summary_metrics(all_metrics):
+        summarise(all_metrics)
+        rows = [all_metrics] if isinstance(all_metrics, Mapping) else all_metrics
+        found = {when: [row[when] for row in rows if KEY in row.get(when, {})] for when in ("pre", "post")}
+        if any(found.values()):
+            print("Robustness Summary: ", {when: robustness_means(measured) for when, measured in found.items()})
+
+    setattr(summary_metrics, OURS, summarise)
+    return summary_metrics

@@ -4,6 +4,7 @@ The script sees what it would see under `python script.py …`: its arguments, i
 caller's working directory; its exit code and its traceback are its own. Only EasyEdit's folder is added to sys.path.
 """
 
+import argparse
 import os
 import runpy
 import sys
@@ -12,14 +13,54 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import TracebackType
 
+from ..datasets.corpus import load_corpus
 from ..errors import EditError
+from ..hparams import QueryOptions
+from ..queries.rephrase import load_rephrases
 from .home import find_easyedit
+from .robustness import Robustness, RobustnessOptions
 
 NOT_FOUND = "easyedit-rep: EasyEdit was not found: set EASYEDIT_HOME to its checkout, or put that on PYTHONPATH"
 
 
-def prepare(command: Sequence[str]) -> str:
+def own_options(arguments: Sequence[str]) -> tuple[RobustnessOptions | None, list[str]]:
+    """What `easyedit-rep run` keeps for itself, before the script's name: `--robustness`, `--corpus FILE`, `--rephrases FILE`.
+
+    Returns:
+        what to measure of every edit, None without `--robustness`; and the rest, a script and its arguments.
+    """
+    parser = argparse.ArgumentParser("easyedit-rep run", add_help=False, allow_abbrev=False)
+    parser.add_argument("--robustness", action="store_true")
+    parser.add_argument("--corpus")
+    parser.add_argument("--rephrases")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    found = parser.parse_args(arguments)
+    return robustness_options(found.robustness, found.corpus, found.rephrases), found.command
+
+
+def robustness_options(wanted: bool, corpus: str | None, rephrases: str | None) -> RobustnessOptions | None:
+    """None unless `wanted`; EditError for files that nobody asked for, or that are not there."""
+    for name, path in (("--corpus", corpus), ("--rephrases", rephrases)):
+        if path is not None and not wanted:
+            raise EditError(f"{name} {path} is for --robustness, which is not given: give it too")
+    if not wanted:
+        return None
+    if rephrases is not None:
+        load_rephrases(rephrases)
+    if corpus is not None:
+        load_corpus(corpus)
+    return RobustnessOptions(corpus=_absolute(corpus), queries=QueryOptions(rephrase_file=_absolute(rephrases)))
+
+
+def _absolute(path: str | None) -> str | None:
+    return os.path.abspath(path) if path is not None and os.path.exists(path) else path  # the script may change directory
+
+
+def prepare(command: Sequence[str], measured: RobustnessOptions | None = None) -> str:
     """Make this process look like `python` followed by `command` (a script, then its arguments), with REP in reach.
+
+    Args:
+        measured: of every edit that the script has EasyEdit make.
 
     Returns:
         what `start` takes.
@@ -45,7 +86,7 @@ def prepare(command: Sequence[str]) -> str:
     if home is not None and str(home) not in sys.path:
         sys.path.insert(1, str(home))
     sys.argv = list(command)
-    sys.meta_path.insert(0, _AtImport())
+    sys.meta_path.insert(0, _AtImport(measured))
     sys.excepthook = _shown_from(path)
     return path
 
@@ -61,6 +102,9 @@ class _AtImport(MetaPathFinder):
     Not before: importing it seeds every generator, and a script may set environment variables or seeds first.
     """
 
+    def __init__(self, measured: RobustnessOptions | None):
+        self._measured = measured
+
     def find_spec(self, name, path=None, target=None):
         if name != "easyeditor":
             return None
@@ -71,9 +115,11 @@ class _AtImport(MetaPathFinder):
 
             def exec_module(module) -> None:
                 execute(module)
-                from .easyedit import accept_rep_files
+                from .easyedit import accept_rep_files, activate
 
                 accept_rep_files()
+                if self._measured is not None:
+                    activate(Robustness(self._measured))
 
             spec.loader.exec_module = exec_module
         return spec

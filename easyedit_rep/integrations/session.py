@@ -7,20 +7,21 @@ import copy as copying
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from ..editor import RobustEditor
 from ..errors import EditError
-from ..evaluation.robustness import evaluate, finish_negatives
+from ..evaluation.robustness import finish_negatives
 from ..hparams import REPHyperParams
 from ..ledger import Edit
 from ..memory.covariance import Covariance
 from ..pathway.model import pathways_disabled
 from ..queries import Queries
 from ..request import EditRequest
+from .robustness import robustness
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +81,13 @@ class Session:
     def robustness(self, request: EditRequest) -> dict:
         editor = self.editor
         queries = self.queries(request)
-        bare = replace(request, locality={}, portability={})  # EasyEdit measures these itself, and fluency
-        measures = replace(editor.hparams.rep.measures, fluency=False)
-        found = evaluate(editor.anatomy, editor.tok, bare, queries, measures)["robustness"]
+        measures = editor.hparams.rep.measures
+        found = robustness(editor.anatomy, editor.tok, request, queries, measures)
         if queries.negatives:
             # EasyEdit does not say which call is `pre`; the unedited model can be asked at any time.
             with pathways_disabled(editor.model), editor.ledger.unedited():
-                before = evaluate(editor.anatomy, editor.tok, bare, queries.only_negatives())
-            finish_negatives(before["robustness"]["negatives"], found)
+                before = robustness(editor.anatomy, editor.tok, request, queries.only_negatives(), measures)
+            finish_negatives(before["negatives"], found)
         return found
 
     def apply(self, *requests: EditRequest) -> Edit:

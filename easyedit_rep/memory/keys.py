@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..anatomy import Anatomy
 from ..errors import EditError
+from .linear import fast_linears
 from .tokens import Located, batches, pad, token_budget
 
 
@@ -50,7 +51,7 @@ def visit_keys(anatomy: Anatomy, layers: Sequence[int], ids: Tensor, mask: Tenso
 
         return hook
 
-    with ExitStack() as stack, torch.no_grad(), suppress(Enough):
+    with ExitStack() as stack, torch.no_grad(), fast_linears(anatomy.model), suppress(Enough):
         for layer in layers:
             stack.callback(anatomy.rewrite(layer).register_forward_pre_hook(hook_for(layer)).remove)
         anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -73,7 +74,7 @@ def forward_output(anatomy: Anatomy, layer: int, ids: Tensor, mask: Tensor) -> T
 
     handle = anatomy.layer(layer).register_forward_hook(hook)
     try:
-        with torch.no_grad(), suppress(Enough):
+        with torch.no_grad(), fast_linears(anatomy.model), suppress(Enough):
             anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False)
     finally:
         handle.remove()

@@ -114,10 +114,14 @@ def token_budget(device: torch.device) -> int:
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices grouped by similar length (longest first), each group at most `budget` padded tokens (at least one row)."""
+    """Indices grouped by similar length (longest first), each group at most `budget` padded tokens (at least one row).
+
+    What is less than half as long as a long row goes to another group: padding it would cost more than one more forward.
+    """
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if group and lengths[group[0]] * (len(group) + 1) > budget:
+        longest = lengths[group[0]] if group else 0
+        if group and (longest * (len(group) + 1) > budget or longest > max(64, 2 * lengths[index])):
             yield group
             group = []
         group.append(index)

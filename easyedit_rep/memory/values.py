@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..anatomy import Anatomy
 from ..errors import EditError
+from .linear import fast_linears
 from .replay import frozen, record_suffix
 from .tokens import Prompt, batches, continuation_of, locate
 
@@ -28,17 +30,27 @@ REPLAYED_TOKENS = 1024
 
 @dataclass(frozen=True)
 class ValueConfig:
-    """Hyper-parameters of the optimiser, named as in EasyEdit."""
+    """Hyper-parameters of the optimiser, named as in EasyEdit.
+
+    Attributes:
+        v_dtype: what the frozen weights are multiplied in at every step, e.g. `bfloat16`; None: their own dtype.
+    """
 
     v_num_grad_steps: int
     v_lr: float
     v_weight_decay: float
     clamp_norm_factor: float
     kl_factor: float
+    v_dtype: str | None = None
 
     @classmethod
     def from_hparams(cls, hparams) -> "ValueConfig":
-        return cls(**{f.name: getattr(hparams, f.name) for f in fields(cls)})
+        named = {f.name: getattr(hparams, f.name) for f in fields(cls) if f.name != "v_dtype"}
+        return cls(**named, v_dtype=hparams.rep.v_dtype)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        return None if self.v_dtype is None else getattr(torch, self.v_dtype)
 
 
 @dataclass(frozen=True)
@@ -135,16 +147,16 @@ def _losses(anatomy: Anatomy, rows: _Batch, delta: Tensor, initial_kl: Tensor | 
     kl_rows = rows.is_kl.nonzero().squeeze(1)
     wanted = torch.cat([rows.target_row, kl_rows]), torch.cat([rows.target_column, torch.zeros_like(kl_rows)])
     hidden = rows.suffix.run(anatomy, delta[rows.owner], wanted)
-    log_probs = anatomy.logits(anatomy.final_norm(hidden)).log_softmax(-1).to(delta.device)
     n_target, n_rows = len(rows.target_id), len(rows.owner)
-    token_nll = -log_probs[:n_target].gather(1, rows.target_id[:, None]).squeeze(1)
+    logits, kl_logits = anatomy.logits(anatomy.final_norm(hidden)).to(delta.device).split([n_target, len(kl_rows)])
+    token_nll = F.cross_entropy(logits, rows.target_id, reduction="none")
     per_row = token_nll.new_zeros(n_rows).index_add(0, rows.target_row, token_nll)
     length = token_nll.new_zeros(n_rows).index_add(0, rows.target_row, torch.ones_like(token_nll))
     each = per_row / length.clamp(min=1)
     zeros = each.new_zeros(len(delta))
     nll = zeros.index_add(0, rows.owner, each * rows.share)
     probability = zeros.index_add(0, rows.owner, (-each.detach()).exp() * rows.share)
-    now = log_probs[n_target:]
+    now = kl_logits.log_softmax(-1)
     before = now.detach() if initial_kl is None else initial_kl
     kl = zeros.index_add(0, rows.owner[kl_rows], (now.exp() * (now - before)).sum(-1))
     return nll, kl, probability, now
@@ -162,9 +174,12 @@ def optimise_values(anatomy: Anatomy, tok, layer: int, tasks: Sequence[ValueTask
     """
     requests = [_rows_of(tok, task) for task in tasks]
     result: list[Value] = [None] * len(tasks)
-    with frozen(anatomy.model), torch.enable_grad():
+    replayed = (*(anatomy.layer_name(i) + "." for i in range(layer, anatomy.n_layers)), anatomy.names.lm_head_module)
+    with frozen(anatomy.model), fast_linears(anatomy.model, config.dtype, replayed), torch.enable_grad():
         for group in map(sorted, batches([len(rows) * max(row.width for row in rows) for rows in requests], REPLAYED_TOKENS)):
-            found = _optimise(anatomy, [tasks[i] for i in group], _Batch(anatomy, [requests[i] for i in group], layer, block), config)
+            with fast_linears(anatomy.model):  # what is recorded stays exact
+                batch = _Batch(anatomy, [requests[i] for i in group], layer, block)
+            found = _optimise(anatomy, [tasks[i] for i in group], batch, config)
             for i, value in zip(group, found, strict=True):
                 result[i] = value
     return result
@@ -173,7 +188,7 @@ def optimise_values(anatomy: Anatomy, tok, layer: int, tasks: Sequence[ValueTask
 def _optimise(anatomy: Anatomy, tasks: Sequence[ValueTask], rows: _Batch, config: ValueConfig) -> list[Value]:
     n, size = len(tasks), rows.suffix.hidden.shape[-1]
     delta = torch.zeros(n, size, device=rows.suffix.hidden.device, requires_grad=True)
-    optimiser = torch.optim.Adam([delta], lr=config.v_lr)
+    optimiser = torch.optim.Adam([delta], lr=config.v_lr, fused=delta.device.type in ("cpu", "cuda"))
     owners = rows.owner.tolist()
     initial = rows.suffix.value[[owners.index(i) for i in range(n)]].to(delta)
     scale = initial.norm(dim=1)

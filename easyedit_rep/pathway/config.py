@@ -1,6 +1,7 @@
 """The shape of a pathway: what is saved in `adapter_config.json`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from peft import PeftConfig
 from peft.utils import PeftType
@@ -16,9 +17,44 @@ class RepConfig(PeftConfig):
     threshold: float = field(default=0.9, metadata={"help": "τ: at test the gate is open where its value is above this."})
     dropout: float = field(default=0.1, metadata={"help": "Dropout on the projection's input, in training only."})
     chain: bool = field(default=False, metadata={"help": "Take the key as the pathways before this one left it, not the raw one."})
+    bundle: dict[str, dict[str, Any]] | None = field(
+        default=None,
+        metadata={
+            "help": "Of saved edits, {module: {`pathways`: shape of each, `rank`: of the factors added to its weight, `changes`: how many "
+            "whole changes are}}; the other fields then say nothing."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()
         self.peft_type = PeftType.REP
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What a pathway is rebuilt from: the fields that are REP's own, without where it sits."""
+        elsewhere = {f.name for f in fields(PeftConfig)} | {"target_modules", "bundle"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in elsewhere}
+
+    def at(self, module: str | None) -> "Parts":
+        """What an adapter of this configuration has at `module`: one pathway, unless it is a bundle of saved edits."""
+        if self.bundle is None:
+            return Parts((self,))
+        found = self.bundle[module]
+        return Parts(tuple(RepConfig(**shape) for shape in found["pathways"]), found["rank"], found["changes"])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one adapter has at one module.
+
+    Attributes:
+        pathways: the configuration of each.
+        rank: n of left (d, n) and right (n, D), which are added to the weight; 0 for none.
+        changes: how many whole (d, D) changes are added besides.
+    """
+
+    pathways: tuple[RepConfig, ...]
+    rank: int = 0
+    changes: int = 0

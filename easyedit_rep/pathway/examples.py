@@ -19,7 +19,8 @@ from .training import PathwayTraining, TrainingKeys
 def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[str], config: PathwayTraining) -> list[Prompt]:
     """The bare prompt first, then contexts × {subject, in-domain rephrases, in-domain shuffles}, then in-domain long contexts.
 
-    With `subject_forms`, each rule-made form follows under every seventh context: they are many.
+    With `subject_forms`, each rule-made form follows under every seventh context: they are many. A form that is a held-out name of this
+    subject, whatever its case and spacing, is left out: it would be out-of-domain no more.
     """
     prompt = request.located
     templates = [prompt]
@@ -30,11 +31,17 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
     subjects = dict.fromkeys([request.subject, *queries.rephrase.in_domain, *queries.shuffle.in_domain])
     prompts = [t.with_subject(s).after(c) for s in subjects for t in templates for c in contexts]
     if config.subject_forms:
-        forms = (form for form in subject_forms(request.subject) if form not in subjects)
+        held_out = {_folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
+        forms = (form for form in subject_forms(request.subject) if form not in subjects and _folded(form) not in held_out)
         prompts += [prompt.with_subject(form).after(c) for form in forms for c in contexts[::7]]
     if config.long_in_training:
         prompts += [prompt.after(text + " ") for text in queries.long.in_domain]
     return prompts
+
+
+def _folded(name: str) -> str:
+    """`name` without regard to case and spacing."""
+    return " ".join(name.casefold().split())
 
 
 @dataclass(frozen=True)

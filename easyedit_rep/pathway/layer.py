@@ -8,6 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from .addition import Addition, added
 from .bank import gate_logits
 from .config import RepConfig
 
@@ -26,12 +27,15 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     The parameters of the down-projection stay parameters of this module under their own names: `model.get_parameter` and look-ups
     in `named_parameters()` or a state dict find them exactly where they were.
+
+    An adapter of saved edits (`RepConfig.bundle`) may hold several pathways, and what is added to the weight. The i-th pathway of
+    adapter `a` is called `a/i` here; its tensors stand in containers of their own, `rep_down_i`, under the adapter's name.
     """
 
     adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out")
-    other_param_names = ("rep_threshold", "rep_dropout", "rep_chain")
+    other_param_names = ("rep_count",)
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: RepConfig):
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: RepConfig, module: str | None = None):
         super().__init__()
         # Not registered as a child: its parameters are listed below, and would be listed twice.
         self.__dict__["base_layer"] = base_layer
@@ -40,27 +44,67 @@ class RepLayer(nn.Module, BaseTunerLayer):
         # Flat containers: PEFT strips the adapter's name from `rep_down.<name>.weight` but not from deeper keys.
         for name in self.adapter_layer_names:
             setattr(self, name, nn.ModuleDict())
+        self.rep_count: dict[str, int] = {}
         self.rep_threshold: dict[str, float] = {}
         self.rep_dropout: dict[str, float] = {}
         self.rep_chain: dict[str, bool] = {}
         self.merged_adapters = []
-        self.in_features = base_layer.weight.shape[0 if isinstance(base_layer, Conv1D) else 1]
+        # A quantised weight is packed, so its shape says nothing.
+        self.in_features = base_layer.nx if isinstance(base_layer, Conv1D) else base_layer.in_features
+        self.out_features = base_layer.nf if isinstance(base_layer, Conv1D) else base_layer.out_features
         self.train(base_layer.training)
-        self.update_layer(adapter_name, config)
+        self.update_layer(adapter_name, config, module)
 
-    def update_layer(self, adapter_name: str, config: RepConfig) -> None:
-        """Add a fresh pathway called `adapter_name`."""
+    def update_layer(self, adapter_name: str, config: RepConfig, module: str | None = None) -> None:
+        """Add a fresh pathway called `adapter_name`; where `config` is of saved edits, all that they have at `module`."""
+        parts = config.at(module)
+        for i, shape in enumerate(parts.pathways):
+            self._add_pathway(adapter_name, i, shape)
+        self.rep_count[adapter_name] = len(parts.pathways)
+        sizes = {"rep_right": (self.in_features, parts.rank), "rep_left": (parts.rank, self.out_features)} if parts.rank else {}
+        sizes |= {numbered("rep_change", i): (self.in_features, self.out_features) for i in range(parts.changes)}
+        for group, (inputs, outputs) in sizes.items():
+            self._container(group, Addition).put(adapter_name, inputs, outputs, self.base_layer.weight.device)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _container(self, group: str, kind: type[nn.ModuleDict] = nn.ModuleDict) -> nn.ModuleDict:
+        """The container called `group`, made and made known to PEFT if it is not there."""
+        if not hasattr(self, group):
+            setattr(self, group, kind())
+            self.adapter_layer_names = (*self.adapter_layer_names, group)
+        return getattr(self, group)
+
+    def part(self, group: str, pathway: str) -> nn.Module:
+        """What the pathway called `pathway` has in `group`."""
+        adapter, _, i = pathway.partition("/")
+        return getattr(self, numbered(group, int(i or 0)))[adapter]
+
+    def pathways(self, adapters: list[str]) -> list[str]:
+        """The pathways of `adapters`, in their order."""
+        return [f"{name}/{i}" if i else name for name in adapters for i in range(self.rep_count.get(name, 0))]
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        super().delete_adapter(adapter_name)
+        for table in (self.rep_threshold, self.rep_dropout, self.rep_chain):
+            for name in [name for name in table if name.partition("/")[0] == adapter_name]:
+                del table[name]
+
+    def _add_pathway(self, adapter: str, i: int, config: RepConfig) -> None:
         size, inner = self.in_features, max(1, int(self.in_features * config.gate_ratio))
         place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
-        self.rep_down[adapter_name] = nn.Linear(size, config.rank, bias=False, **place)
-        self.rep_up[adapter_name] = nn.Linear(config.rank, size, bias=False, **place)
-        self.rep_gate_in[adapter_name] = nn.Linear(size, inner, **place)
-        self.rep_gate_out[adapter_name] = nn.Linear(inner, 1, **place)
-        nn.init.zeros_(self.rep_up[adapter_name].weight)
-        self.rep_threshold[adapter_name] = config.threshold
-        self.rep_dropout[adapter_name] = config.dropout
-        self.rep_chain[adapter_name] = config.chain
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+        layers = {
+            "rep_down": nn.Linear(size, config.rank, bias=False, **place),
+            "rep_up": nn.Linear(config.rank, size, bias=False, **place),
+            "rep_gate_in": nn.Linear(size, inner, **place),
+            "rep_gate_out": nn.Linear(inner, 1, **place),
+        }
+        nn.init.zeros_(layers["rep_up"].weight)
+        for group, layer in layers.items():
+            self._container(numbered(group, i))[adapter] = layer
+        name = f"{adapter}/{i}" if i else adapter
+        self.rep_threshold[name] = config.threshold
+        self.rep_dropout[name] = config.dropout
+        self.rep_chain[name] = config.chain
 
     def reset(self, adapter_name: str, generator: torch.Generator) -> None:
         """Draw the start weights of one pathway from `generator` (the distributions nn.Linear uses)."""
@@ -73,8 +117,8 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def gate_logit(self, keys: Tensor, adapter: str) -> Tensor:
         """(..., 1): the gate before its sigmoid, for float32 keys (..., D)."""
-        inner = _linear(keys, self.rep_gate_in[adapter])
-        return _linear(F.gelu(inner), self.rep_gate_out[adapter])
+        inner = _linear(keys, self.part("rep_gate_in", adapter))
+        return _linear(F.gelu(inner), self.part("rep_gate_out", adapter))
 
     def project(self, keys: Tensor, adapter: str, generator: torch.Generator | None = None) -> Tensor:
         """(..., D): the change the pathway proposes for float32 keys.
@@ -86,7 +130,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
             keys = keys * (torch.rand(keys.shape, generator=generator, device=keys.device) >= rate) / (1 - rate)
         else:
             keys = F.dropout(keys, rate, self.training)
-        return _linear(_linear(keys, self.rep_down[adapter]), self.rep_up[adapter])
+        return _linear(_linear(keys, self.part("rep_down", adapter)), self.part("rep_up", adapter))
 
     def soft(self, keys: Tensor, adapter: str, generator: torch.Generator | None = None) -> Tensor:
         """k̂ with the soft gate, as in training, for float32 keys (..., D)."""
@@ -98,7 +142,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def adapt(self, keys: Tensor) -> Tensor:
         """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""
-        names = [name for name in self.active_adapters if name in self.rep_down]
+        names = self.pathways(self.active_adapters)
         if self.disable_adapters or not names:
             return keys
         with torch.autocast(keys.device.type, enabled=False):
@@ -110,7 +154,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def _summed(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:
         """k̂ with every pathway on the raw key, and where any gate is open."""
-        logits = gate_logits(raw, [self.rep_gate_in[n] for n in names], [self.rep_gate_out[n] for n in names])
+        logits = gate_logits(raw, [self.part("rep_gate_in", n) for n in names], [self.part("rep_gate_out", n) for n in names])
         opened = logits.sigmoid() > logits.new_tensor([self.rep_threshold[name] for name in names])
         moved = raw
         # Few of many gates are open at once. The question costs a GPU a wait, so it is asked once, and not for a single pathway.
@@ -123,17 +167,28 @@ class RepLayer(nn.Module, BaseTunerLayer):
     def _chained(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:
         """k̂ with every pathway on what the one before it gave (REP, appendix D), and where any gate is open."""
         moved, touched = raw, torch.zeros_like(raw[..., :1], dtype=torch.bool)
-        for name in (name for name in self.rep_down if name in names):
+        for name in (name for name in self.pathways(list(self.rep_count)) if name in names):
             opened = self.is_open(moved, name)
             moved = torch.where(opened, moved + self.project(moved, name), moved)
             touched = touched | opened
         return moved, touched
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        return self.base_layer(self.adapt(x), *args, **kwargs)
+        keys = self.adapt(x)
+        values = self.base_layer(keys, *args, **kwargs)
+        if self.disable_adapters or len(self.adapter_layer_names) == len(type(self).adapter_layer_names):
+            return values
+        changes = [getattr(self, group) for group in self.adapter_layer_names if group.startswith("rep_change")]
+        more = added(keys, self.rep_right, self.rep_left, changes, self.active_adapters)
+        return values if more is None else (values.float() + more).to(values.dtype)
 
     def extra_repr(self) -> str:
-        return f"pathways={list(self.rep_down)}, in_features={self.in_features}"
+        return f"pathways={self.pathways(list(self.rep_count))}, in_features={self.in_features}"
+
+
+def numbered(group: str, i: int) -> str:
+    """The container of the i-th of its kind: the first is the plain one."""
+    return f"{group}_{i}" if i else group
 
 
 def _linear(x: Tensor, linear: nn.Linear) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import EditError
+from ..memory.delta import tensor_digest
 from .config import RepConfig
 from .layer import RepLayer
 
@@ -25,15 +26,35 @@ class RepModel(BaseTuner):
     target_module_mapping: ClassVar[dict] = {}
 
     def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **_kwargs):
+        if peft_config.bundle is not None:
+            _warn_of_other_weights(peft_config.bundle[current_key], getattr(target, "base_layer", target).weight, current_key)
         if isinstance(target, RepLayer):
-            target.update_layer(adapter_name, peft_config)
+            target.update_layer(adapter_name, peft_config, current_key)
         elif isinstance(target, (nn.Linear, Conv1D)):
-            layer = RepLayer(target, adapter_name, peft_config)
+            layer = RepLayer(target, adapter_name, peft_config, current_key)
             if adapter_name not in self.active_adapters:
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
         else:
             raise EditError(f"{current_key} is a {type(target).__name__}: a pathway needs a Linear or Conv1D down-projection")
+
+    # A RepLayer lists the weight of its down-projection among its own, where PEFT takes all that is there to be the adapter's.
+
+    def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
+        super()._mark_only_adapters_as_trainable(model)
+        for layer in layers_of(model).values():
+            for parameter in layer.base_layer.parameters(recurse=False):
+                parameter.requires_grad_(False)
+
+    @classmethod
+    def _get_adapter_state_dict(cls, **known) -> dict[str, Tensor]:
+        return {key: value for key, value in super()._get_adapter_state_dict(**known).items() if f".{cls.prefix}" in key}
+
+
+def _warn_of_other_weights(made_on: Mapping, weight: Tensor, name: str) -> None:
+    """PEFT has no way to force a load, so that other weights are told of and no more; of another dtype nothing can be said."""
+    if str(weight.dtype) == f"torch.{made_on['dtype']}" and weight.device.type != "meta" and tensor_digest(weight) != made_on["original"]:
+        warnings.warn(f"{name}.weight is not the one these edits were made on: they may do less, nothing, or harm", stacklevel=2)
 
 
 def register() -> None:
@@ -106,7 +127,7 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
         raise
     finally:
         for layer in layers_of(model).values():
-            layer.set_adapter(sorted(layer.rep_down), inference_mode=True)
+            layer.set_adapter(sorted(layer.rep_count), inference_mode=True)
         for p in model.parameters():  # PEFT freezes the model it adapts; ours is only visited
             p.requires_grad_(flags.get(id(p), False))
 
@@ -114,11 +135,11 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
 def detach(model: nn.Module, name: str) -> None:
     """Take the pathway called `name` off. With the last one gone the module tree is the original one again."""
     for module_name, layer in layers_of(model).items():
-        if name not in layer.rep_down:
+        if name not in layer.rep_count:
             continue
         layer.set_adapter([n for n in layer.active_adapters if n != name], inference_mode=True)
         layer.delete_adapter(name)
-        if not layer.rep_down:
+        if not layer.rep_count:
             parent, _, child = module_name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer.base_layer)
     configs = getattr(model, "peft_config", {})

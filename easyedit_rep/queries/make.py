@@ -4,14 +4,19 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..datasets.corpus import Corpus
 from ..memory.tokens import Prompt
 from ..request import EditRequest, Question
-from .contrasts import contrasts
+from .contrasts import contrasts, held_out_names
 from .long_context import long_contexts
-from .rules import rule_rephrases
+from .rephrase import load_rephrases
+from .rules import RULE_NAMES, rule_rephrases
 from .shuffle import shuffled_subjects
+
+if TYPE_CHECKING:
+    from ..hparams import QueryOptions
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +104,24 @@ class QueryMaker:
     names: tuple[str, ...] = ()
     rule_count: int = 0
     draw_split: bool = False
+
+    @classmethod
+    def of(cls, options: "QueryOptions", tok, corpus: Corpus | None, max_tokens: int, seed: int) -> "QueryMaker":
+        """As a `queries` block says; the corpus gives long contexts and other names where it asks for them."""
+        return cls(
+            tok=tok,
+            rephrases=load_rephrases(options.rephrase_file) if options.rephrase_file else {},
+            corpus=corpus if options.long_context_count else None,
+            shuffle_count=options.shuffle_count,
+            long_context_count=options.long_context_count,
+            long_context_tokens=options.long_context_tokens,
+            max_tokens=max_tokens,
+            seed=seed,
+            negative_count=options.negative_count,
+            names=held_out_names(corpus, seed) if options.negative_count and corpus is not None else (),
+            rule_count=RULE_NAMES if options.rephrase_rules else 0,
+            draw_split=options.split == "drawn",
+        )
 
     def _split(self, variants: tuple[str, ...], subject: str) -> Split:
         return Split.drawn(variants, subject, self.seed) if self.draw_split else Split.halves(variants)

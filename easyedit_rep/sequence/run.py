@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 from ..bench.journal import Journal
 from ..editor import RobustEditor
 from ..errors import EditError
-from ..evaluation.perplexity import text_perplexity
+from ..evaluation.ability import AbilityTasks, measure_ability
+from ..evaluation.perplexity import target_perplexities, text_perplexity
 from ..evaluation.sequence import baseline, measure
 from ..ledger import Edit
 from ..request import EditRequest
@@ -27,6 +28,7 @@ class Watch:
         checkpoints: numbers of edits after which all edits so far are evaluated; the last one always is.
         robustness: ask the rephrased, shuffled and long-context queries too.
         held_out: texts whose perplexity is taken at every checkpoint.
+        tasks: of lm-evaluation-harness, run at every checkpoint.
         save_every: edits between two saves of the sequence (D4S).
     """
 
@@ -34,6 +36,7 @@ class Watch:
     robustness: bool = False
     held_out: Sequence[str] = ()
     save_every: int = 10
+    tasks: AbilityTasks | None = None
 
 
 def edit_sequence(
@@ -47,14 +50,30 @@ def edit_sequence(
 ) -> Path:
     """Edit `requests` one after another (or `batch` at once), all staying, and return the journal's path.
 
-    Records: {"edit": i, "norms", "info", "seconds"} after each edit; {"after": n, "perplexity", "rows"} at each checkpoint.
+    Records: {"edit": i, "norms", "probability", "info", "seconds"} after each edit; {"after": n, "perplexity", "ability", "norms",
+    "rows"} at each checkpoint.
     A D4S sequence is saved under `out` and taken up there, bit for bit; another method begins anew, in a new journal.
     """
     for request in requests:
         editor.check(request)
+    if watch.tasks:
+        watch.tasks.check()
     editor.memory  # noqa: B018 (read from the model before its first edit, or refused now)
     resumable = bool(getattr(editor.hparams.method, "d4s", None))
-    journal = Journal(out / "sequence.jsonl", {**provenance, "batch": batch, "requests": len(requests)})
+    with Journal(out / "sequence.jsonl", {**provenance, "batch": batch, "requests": len(requests)}) as journal:
+        return _edit(editor, requests, out, watch, journal, resumable, batch, progress)
+
+
+def _edit(
+    editor: RobustEditor,
+    requests: Sequence[EditRequest],
+    out: Path,
+    watch: Watch,
+    journal: Journal,
+    resumable: bool,
+    batch: int,
+    progress: bool,
+) -> Path:
     before = baseline(editor.anatomy, editor.tok, requests)
     if resumable and (out / "sequence.json").exists():
         load_sequence(editor.sequence, out)
@@ -83,7 +102,7 @@ def edit_sequence(
             edits.append(edit)
             done += len(edit.requests)
             norms = edit.info.get("norms") or editor.norms()
-            note("edit", len(edits), lambda e=edit, n=norms: {"norms": n, "info": e.info["base"], "seconds": e.seconds})
+            note("edit", len(edits), lambda e=edit, n=norms: {"norms": n, "probability": _said(editor, e), **_numbers(e)})
             bar.update(len(edit.requests))
             bar.set_postfix({f"|W{i}|": f"{norm['weight']:.5f}" for i, norm in list(norms.items())[:2]})
             if resumable and (len(edits) % watch.save_every == 0 or done >= len(requests)):
@@ -91,10 +110,21 @@ def edit_sequence(
     return journal.path
 
 
+def _numbers(edit: Edit) -> dict:
+    return {"info": edit.info["base"], "seconds": edit.seconds}
+
+
+def _said(editor: RobustEditor, edit: Edit) -> list[float]:
+    """What the model, as it is now, gives each of the edit's targets: its probability a token, 1 over its perplexity."""
+    asked = [request.text for request in edit.requests], [request.target_new for request in edit.requests]
+    return [1 / perplexity for perplexity in target_perplexities(editor.anatomy, editor.tok, *asked)]
+
+
 def _checkpoint(editor, requests, before, queries, watch: Watch) -> dict:
     rows = measure(editor.anatomy, editor.tok, requests, before, queries[: len(requests)] if queries else None)
     perplexity = text_perplexity(editor.anatomy, editor.tok, watch.held_out) if watch.held_out else None
-    return {"perplexity": perplexity, "norms": editor.norms(), "rows": rows}
+    ability = measure_ability(editor.model, editor.tok, watch.tasks) if watch.tasks else {}
+    return {"perplexity": perplexity, "ability": ability, "norms": editor.norms(), "rows": rows}
 
 
 def _same_requests(edits: Sequence[Edit], requests: Sequence[EditRequest]) -> None:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from ..errors import EditError
-from ..ledger import Edit, Ledger, mean_abs
+from ..ledger import SEQUENCE, Edit, Ledger, mean_abs
 from ..memory.covariance import Covariance
 from ..memory.delta import Delta
 from ..methods.d4s import D4SOptions
+from .drift import EVERY, TOLERATED, measure_drift, refill
 from .state import LayerState
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,8 @@ class Sequence:
             EditError: the model carries a sequence with other layers, options or statistics.
         """
         found = ledger.sequence
-        if found is not None and found.layers == sorted(layers) and found.options == options and _same(found.covariances, covariances):
-            return found
+        if found is not None and found.layers == sorted(layers) and found.options == options and found.made_with(covariances):
+            return found.taken_up(covariances)
         if found is not None and found.edits:
             raise EditError(
                 f"the model carries a sequence of {len(found.edits)} edits with other layers, options or statistics: undo it first, "
@@ -60,6 +61,15 @@ class Sequence:
             )
         ledger.sequence = cls(ledger, covariances, layers, options)
         return ledger.sequence
+
+    def made_with(self, covariances: dict[int, Covariance]) -> bool:
+        """Whether these are the statistics of this sequence."""
+        mine = self.covariances
+        return all(mine[i] is covariances[i] or torch.equal(mine[i].moment, covariances[i].moment) for i in mine)
+
+    def taken_up(self, covariances: dict[int, Covariance]) -> "Sequence":
+        """The sequence to go on with, which is this one."""
+        return self
 
     def _empty(self, layer: int) -> LayerState:
         options, anatomy = self.options.d4s, self.ledger.anatomy
@@ -88,6 +98,17 @@ class Sequence:
         left, right = self.states[layer].step(keys, residuals)
         return Delta(left.float(), right.float(), self.ledger.anatomy.is_transposed(layer))
 
+    def whitened(self, layer: int, edit: Edit) -> Tensor:
+        """(n, D) float64 on the CPU: the keys of `edit` times (λC)⁻¹, which is all that Δ needs of C (`sequence/kept.py`)."""
+        keys, state = edit.pairs[layer][0], self.states[layer]
+        if not state.folded:
+            return (keys.to(state.inverse) @ state.inverse).double().cpu()
+        return (self.covariances[layer].solve(keys) / self.options.mom2_update_weight).double().cpu()
+
+    def digests(self) -> dict[int, str]:
+        """{layer: digest of C}."""
+        return {layer: self.covariances[layer].digest for layer in self.layers}
+
     # -- edits come and go -----------------------------------------------------------------------------------------------------------
 
     def append(self, edit: Edit) -> Edit:
@@ -108,6 +129,7 @@ class Sequence:
                 self.states[layer].append(keys, residuals)
             self.edits.append(edit)
             edit.ledger = self
+            self._keep_exact(len(edit.requests))
             self._write()
         except BaseException:  # out of memory, or interrupted: the sequence is given back as it was
             self.ledger.detach(edit)
@@ -118,6 +140,18 @@ class Sequence:
             raise
         edit.info["norms"] = {layer: self.ledger.norms(layer) for layer in self.layers}
         return edit
+
+    def _keep_exact(self, added: int) -> None:
+        """Every `EVERY` pairs, fill a float32 memory anew if it has drifted too far from what its pairs say."""
+        weight = self.options.mom2_update_weight
+        for layer, state in self.states.items():
+            if state.change.dtype == torch.float64 or state.count // EVERY == (state.count - added) // EVERY:
+                continue
+            keys, residuals = (torch.cat([edit.pairs[layer][k] for edit in self.edits]) for k in (0, 1))
+            lost = measure_drift(state, self.covariances[layer], weight, keys, residuals)
+            if lost > TOLERATED:
+                log.info("layer %d: float32 has drifted by %.0e after %d pairs, filling its memory again", layer, lost, state.count)
+                refill(state, self.covariances[layer], weight, keys, residuals)
 
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it: what is left is the sequence that never had it."""
@@ -158,17 +192,26 @@ class Sequence:
         fresh = {layer: self._empty(layer) for layer in self.layers}
         for layer, state in fresh.items():
             state.load_state_dict(states[layer])
+        before, self.states = self.states, fresh
+        try:
+            self.hold(edits)
+        except BaseException:
+            self.states = before
+            raise
+        self.ledger.applied = max(self.ledger.applied, applied)
+
+    def hold(self, edits: list[Edit]) -> None:
+        """Put `edits`, whose pairs the memory has, into the model under their own names, all or none."""
         done: list[Edit] = []
         try:
             for edit in edits:
-                self.ledger.attach(edit, edit.name)
+                self.ledger.attach(edit, edit.name or None)
                 done.append(edit)
         except BaseException:
             for edit in done:
                 self.ledger.detach(edit)
             raise
-        self.ledger.applied = max(self.ledger.applied, applied)
-        self.states, self.edits = fresh, list(edits)
+        self.edits = [*self.edits, *edits]
         for edit in edits:
             edit.ledger = self
         self._write()
@@ -183,7 +226,7 @@ class Sequence:
         self._entry.deltas = {layer: self.delta(layer) for layer in self.layers}
         if self._entry.ledger is None:
             if self.edits:
-                self.ledger.apply(self._entry, "sequence")
+                self.ledger.apply(self._entry, SEQUENCE)
         elif self.edits:
             self.ledger.rewrite(self._entry)
         else:
@@ -206,7 +249,3 @@ class Sequence:
                     f"edit {len(self.edits) + 1} would make the mean |w| of layer {layer} {growth:.3f} times the original's, above "
                     f"max_norm_growth {limit}: it was not made; raise mom2_update_weight, remove edits, or raise the limit"
                 )
-
-
-def _same(one: dict[int, Covariance], other: dict[int, Covariance]) -> bool:
-    return all(one[i] is other[i] or torch.equal(one[i].moment, other[i].moment) for i in one)

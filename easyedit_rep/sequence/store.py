@@ -15,16 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..edits.record import edit_of, edit_record, pathway_of
 from ..errors import EditError
 from ..files import replace_json, replace_tensors
-from ..ledger import Edit, Pathway
+from ..ledger import Edit
 from ..memory.delta import Delta, tensor_digest
-from ..pathway.config import RepConfig
-from ..request import EditRequest, Question
 from ..version import __version__
 from .sequence import Sequence
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_sequence(sequence: Sequence, folder: Path) -> None:
@@ -46,7 +45,7 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
             if written.get(edit.name, {}).get("digest") != _digest(edit):
                 file = f"edits/{edit.name}.safetensors"
                 replace_tensors(folder / file, _edit_tensors(edit))
-                written[edit.name] = {**_edit_record(edit), "file": file}
+                written[edit.name] = {**edit_record(edit), "digest": _digest(edit), "file": file}
             entries.append(written[edit.name])
         state = f"state-{sequence.ledger.applied:06d}-{len(sequence.edits):06d}.safetensors"
         tensors = {f"{i}.{name}": value for i, layer in sequence.states.items() for name, value in layer.state_dict().items()}
@@ -132,24 +131,11 @@ def _edit_tensors(edit: Edit) -> dict[str, Tensor]:
     return out
 
 
-def _edit_record(edit: Edit) -> dict:
-    info = {name: value for name, value in edit.info.items() if name != "keys"}
-    shapes = [{k: getattr(p.config, k) for k in ("rank", "gate_ratio", "threshold", "dropout", "chain")} for p in edit.pathways]
-    return {
-        "name": edit.name,
-        "digest": _digest(edit),
-        "requests": [asdict(r) for r in edit.requests],
-        "seconds": edit.seconds,
-        "info": info,
-        "pathways": shapes,
-    }
-
-
 def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edit:
     anatomy = sequence.ledger.anatomy
     pairs = {i: (tensors[f"{i}.keys"], tensors[f"{i}.residuals"]) for i in sequence.layers}
     deltas = {i: Delta(tensors[f"{i}.left"], tensors[f"{i}.right"], anatomy.is_transposed(i)) for i in sequence.layers}
-    names = sorted(anatomy.rewrite_name(i) for i in sequence.layers)
+    modules = {i: anatomy.rewrite_name(i) for i in sequence.layers}
     pathways = []
     for i, shape in enumerate(entry["pathways"]):
         prefix = f"pathway.{i}."
@@ -158,19 +144,6 @@ def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edi
             if key.startswith(prefix):
                 layer, _, name = key.removeprefix(prefix).partition(".")
                 states.setdefault(int(layer), {})[name] = value
-        pathways.append(Pathway(RepConfig(target_modules=names, inference_mode=True, **shape), states))
-    info = {**entry["info"], "keys": {i: keys for i, (keys, _) in pairs.items()}}
-    for name in ("base", "pathway", "norms"):  # JSON has no whole numbers for keys
-        if name in info:
-            info[name] = {int(layer): value for layer, value in info[name].items()}
-    requests = tuple(_request(record) for record in entry["requests"])
-    return Edit(requests, "D4S", deltas, tuple(pathways), pairs, dict(entry["seconds"]), info, name=entry["name"])
-
-
-def _request(record: dict) -> EditRequest:
-    questions = {
-        section: {name: tuple(Question(**q) for q in group) for name, group in record[section].items()}
-        for section in ("locality", "portability")
-    }
-    lists = {name: tuple(record[name]) for name in ("rephrase_prompts", "subject_rephrase", "long_context")}
-    return EditRequest(**{**record, **lists, **questions})
+        pathways.append(pathway_of(shape, modules, states))
+    info = {"keys": {i: keys for i, (keys, _) in pairs.items()}}
+    return edit_of(entry, deltas=deltas, pathways=tuple(pathways), pairs=pairs, info=info)

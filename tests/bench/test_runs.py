@@ -1,56 +1,15 @@
 """A run that is stopped and started again ends with the records of one that was not."""
 
-import json
+import random
 
 import pytest
 
 from easyedit_rep.bench import runs
 from easyedit_rep.bench.compare import known_only
-from easyedit_rep.bench.journal import read_journal
-from easyedit_rep.bench.runs import Run, choose, execute, grid
-from easyedit_rep.editor import RobustEditor
+from easyedit_rep.bench.journal import Journal, read_journal
+from easyedit_rep.bench.runs import OneProcess, Run, choose, execute, grid
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import QueryOptions, RepOptions
-from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.request import EditRequest
-
-FACTS = [
-    ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),
-    ("Ann Lee plays the", "Ann Lee"),
-    ("The river of Paris is", "Paris"),
-]
-
-
-@pytest.fixture
-def run(tmp_path):
-    data = tmp_path / "facts.json"
-    records = [
-        {
-            "prompt": p,
-            "subject": s,
-            "target_new": "music",
-            "target_true": "French",
-            "subject_rephrase": ["A. Lee", "Annie"],
-            "rephrase_prompt": ["Say"],
-        }
-        for p, s in FACTS
-    ]
-    data.write_text(json.dumps(records))
-    return Run(tmp_path / "ROME" / "tiny.yaml", data, seed=3, known=False)
-
-
-@pytest.fixture
-def editor(make_hparams, make_model, tok, tmp_path, texts):
-    corpus = tmp_path / "text.txt"
-    corpus.write_text("\n".join(texts))
-    rep = RepOptions(
-        corpus=str(corpus),
-        statistics_tokens=600,
-        seed=3,
-        training=PathwayTraining(steps=2),
-        queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
-    )
-    return lambda: RobustEditor(make_hparams(rep=rep, v_num_grad_steps=2), make_model("llama"), tok)
 
 
 def content(path):
@@ -58,8 +17,8 @@ def content(path):
     return [{**record, "seconds": sorted(record["seconds"])} for record in read_journal(path)[1]]
 
 
-def test_two_records_a_fact_in_drawn_order(run, editor, tmp_path):
-    path = execute(run, tmp_path / "out", editor(), progress=False)
+def test_two_records_a_fact_in_drawn_order(run, editor, crew, tmp_path):
+    path = execute(run, tmp_path / "out", crew(), progress=False)
     assert path.name == "tiny-ROME-facts-seed3.jsonl"
     order = [index for index, _ in choose(run, editor())]
     assert sorted(order) == [0, 1, 2]
@@ -70,33 +29,68 @@ def test_two_records_a_fact_in_drawn_order(run, editor, tmp_path):
     assert len(about["model"]["fingerprint"]) == 64
 
 
-def test_taken_up_after_a_stop_between_and_within_facts(run, editor, tmp_path, monkeypatch):
-    whole = execute(run, tmp_path / "whole", editor(), progress=False)
+def test_taken_up_after_a_stop_between_and_within_facts(run, crew, tmp_path, monkeypatch):
+    whole = execute(run, tmp_path / "whole", crew(), progress=False)
     real, asked = runs.compare_one, []
 
-    def stops(editor, index, request):
+    def stops(editor, index, *rest):
         asked.append(index)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return real(editor, index, request)
+        return real(editor, index, *rest)
 
     monkeypatch.setattr(runs, "compare_one", stops)
     with pytest.raises(KeyboardInterrupt):
-        execute(run, tmp_path / "cut", editor(), progress=False)
-    path = execute(run, tmp_path / "cut", editor(), progress=False)
+        execute(run, tmp_path / "cut", crew(), progress=False)
+    path = execute(run, tmp_path / "cut", crew(), progress=False)
     assert len(asked) == 4  # one done, one stopped, the stopped one again, the last
     assert content(path) == content(whole)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:4]))  # killed between the two records of a fact
-    assert content(execute(run, tmp_path / "cut", editor(), progress=False)) == content(whole)
+    assert content(execute(run, tmp_path / "cut", crew(), progress=False)) == content(whole)
 
 
-def test_another_model_is_not_mixed_in(run, editor, tmp_path):
-    execute(run, tmp_path, editor(), progress=False)
+class Killed(BaseException):
+    """Nothing in the package catches it."""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_five_times_at_random_moments(run, crew, tmp_path, monkeypatch, seed):
+    """As SIGKILL would: in the middle of an edit, or of a write, of which any part is then in the file."""
+    whole = execute(run, tmp_path / "whole", crew(), progress=False)
+    real, append, moments, killed = runs.compare_one, Journal._append, random.Random(seed), []
+
+    def edit(*args):
+        if len(killed) < 5 and moments.random() < 0.3:
+            killed.append("edit")
+            raise Killed
+        return real(*args)
+
+    def write(self, *items):
+        if len(killed) < 5 and moments.random() < 0.6:
+            before = self.path.stat().st_size if self.path.exists() else 0
+            append(self, *items)
+            with self.path.open("r+b") as file:
+                file.truncate(moments.randint(before, self.path.stat().st_size))
+            killed.append("write")
+            raise Killed
+        append(self, *items)
+
+    monkeypatch.setattr(runs, "compare_one", edit)
+    monkeypatch.setattr(Journal, "_append", write)
+    for _ in range(5):
+        with pytest.raises(Killed):
+            execute(run, tmp_path / "cut", crew(), progress=False)
+    assert content(execute(run, tmp_path / "cut", crew(), progress=False)) == content(whole)
+    assert len(killed) == 5 and "write" in killed
+
+
+def test_another_model_is_not_mixed_in(run, editor, crew, tmp_path):
+    execute(run, tmp_path, crew(), progress=False)
     other = editor()
     other.model.get_input_embeddings().weight.data += 1
     with pytest.raises(EditError, match="was made with model"):
-        execute(run, tmp_path, other, progress=False)
+        execute(run, tmp_path, OneProcess(lambda run: other), progress=False)
 
 
 def test_unknown_facts_are_left_out(run, editor):

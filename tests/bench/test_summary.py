@@ -46,8 +46,8 @@ def test_all_that_was_asked_for(make_hparams, make_model, tok, tmp_path, texts):
     draw(rows, tmp_path / "picture.png", "title")
 
     about = {"hparams": {"model_name": "tiny", "rep": {"base": "ROME"}}, "data": {"file": "facts.json"}, "seed": 0}
-    journal = Journal(tmp_path / "0.jsonl", about)
-    journal.add(found)
+    with Journal(tmp_path / "0.jsonl", about) as journal:
+        journal.add(found)
     columns = list(cells(over_seeds(per_seed([journal.path]))))
     assert columns[-6:] == ["Rev.", "Distr.", "Neg.", "Succ. gen.", "Flu.", "s/edit"]
     assert "Distr." in render(cells(over_seeds(per_seed([journal.path]))), "markdown")

@@ -25,8 +25,8 @@ def paths(tmp_path):
     out = []
     for seed in (0, 1):
         about = {"hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}}, "data": {"file": "facts.json"}, "seed": seed}
-        journal = Journal(tmp_path / f"tiny-ROME-seed{seed}.jsonl", about)
-        journal.add([record(i, m, SUCCESS[seed, m][i]) for i in (0, 1) for m in ("ROME", "ROME+REP")])
+        with Journal(tmp_path / f"tiny-ROME-seed{seed}.jsonl", about) as journal:
+            journal.add([record(i, m, SUCCESS[seed, m][i]) for i in (0, 1) for m in ("ROME", "ROME+REP")])
         out.append(journal.path)
     return out
 

@@ -76,9 +76,20 @@ TWENTY = {
     "predicted_label": "True",
 }
 REP = {k: FLAT[k] for k in ("prompt", "subject", "target_new")} | {"target_true": "French", "subject_rephrase": ["Ms. Lee"]}
+MQD = {
+    "case_id": 0,
+    "question": "DG",
+    "prompt": "PersonX accepts PersonY appointment, resulting in PersonY",
+    "subject": "PersonX accepts PersonY appointment",
+    "target_new": "shakes PersonX hand",
+    "event": "PersonX accepts PersonY appointment",
+    "relation": "oEffect",
+    "tail": "shakes PersonX hand",
+}
 SAMPLES = {
     "counterfact-rome": ROME,
     "zsre": ZSRE,
+    "mqd": MQD,
     "20q": TWENTY,
     "rep": REP,
     "knowedit": KNOWEDIT,

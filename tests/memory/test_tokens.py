@@ -132,6 +132,14 @@ def test_batches_hold_every_index_once_and_keep_the_budget(lengths, budget):
     assert order == sorted(order, reverse=True)
 
 
+def test_batches_do_not_pad_short_rows_to_long_ones():
+    """A record's questions: ten after long contexts, the others of a line."""
+    lengths = [12] * 44 + [521] * 10 + [9]
+    groups = list(batches(lengths, 16384))
+    assert [len(group) for group in groups] == [10, 45]
+    assert list(map(len, batches([60, 40, 9, 3], 16384))) == [4], "short rows are not worth a forward of their own"
+
+
 @given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=9))
 def test_pad_is_undone_by_its_mask(rows):
     ids, mask = pad(rows, "cpu")

@@ -186,6 +186,20 @@ def test_half_precision_follows_full_precision(model, tok):
         assert cosine_similarity(a.change, b.change, dim=0) > 0.7
 
 
+@pytest.mark.parametrize("task", TASKS, ids=["BOS", "one token", "at the end", "short"])
+def test_steps_in_bfloat16_follow_those_in_float32(model, tok, task):
+    """Only the frozen weights are rounded: where the optimisation begins stays exact."""
+    options = {"v_num_grad_steps": 2, "v_weight_decay": 0.0, "kl_factor": 0.0}
+    (full,) = optimise_values(Anatomy(model), tok, 1, [task], config(**options))
+    (half,) = optimise_values(Anatomy(model), tok, 1, [task], config(**options, v_dtype="bfloat16"))
+    assert torch.equal(half.initial, full.initial)
+    assert half.change.dtype == torch.float32
+    assert not torch.equal(half.change, full.change)
+    assert half.loss == pytest.approx(full.loss, rel=0.1)
+    assert cosine_similarity(half.change, full.change, dim=0) > 0.7
+    assert not any("forward" in m.__dict__ for m in model.modules())
+
+
 def test_broken_weights_are_refused(llama, tok):
     with torch.no_grad():
         llama.model.layers[3].mlp.up_proj.weight[0, 0] = torch.inf

@@ -50,6 +50,18 @@ def test_what_is_held_out_is_never_trained_on():
     assert not any(held in seen for held in ("Annie", "Le Anne", "summer"))
 
 
+def test_forms_that_are_held_out_names_are_left_out():
+    forms = replace(PAPER, subject_forms=True)
+    rephrases = Split(("A. Lee",), ("mr.  lee", "Ann Lee Model"))
+    queries = replace(QUERIES, rephrase=rephrases, shuffle=Split(("Lee Ann",), (" LEE, Ann",)))
+
+    def subjects(queries):
+        return {p.subject for p in training_prompts(REQUEST, queries, CONTEXTS, forms)}
+
+    assert subjects(QUERIES) - subjects(queries) == {"Mr. Lee", "Ann Lee model", "Lee, Ann"}
+    assert "The Ann Lee" in subjects(queries)
+
+
 @pytest.mark.parametrize("target", ["whitened", "raw"])
 def test_keys_are_the_prompts_own(model, tok, make_memory, target):
     memory = make_memory(model, tok, layers=(1, 2), contexts=CONTEXTS[:2])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from easyedit_rep.bench.journal import read_journal
-from easyedit_rep.bench.sequences import blocks_of, cells, checkpoints, draw
+from easyedit_rep.bench.sequences import block_cells, blocks_of, cells, checkpoints, draw
 from easyedit_rep.errors import EditError
 from easyedit_rep.evaluation.sequence import baseline, blocks, measure, summary
 from easyedit_rep.hparams import RepOptions
@@ -112,5 +112,7 @@ def test_tables_and_picture(make_editor, facts, watch, tmp_path):
     assert list(rows["edits"]) == [2, 2, 5, 5]
     assert set(cells([run])["method"]) == {"D4S"}
     assert blocks_of([run], 2)["to"].tolist() == [2, 4, 5]
-    draw([run], tmp_path / "a.png")
+    printed = block_cells([run], 2)
+    assert printed["block"].tolist() == ["1 to 2", "3 to 4", "5 to 5"] and {"Eff.", "Par.", "Spe.", "Avg."} <= set(printed)
+    draw([run], tmp_path / "a.png", 2)
     assert (tmp_path / "a.png").stat().st_size > 10_000

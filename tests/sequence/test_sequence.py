@@ -15,6 +15,7 @@ from easyedit_rep.methods import Memory
 from easyedit_rep.methods.memit import average
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.request import EditRequest
+from easyedit_rep.sequence import sequence as sequence_module
 
 LAYERS = [0, 1, 2]
 
@@ -199,3 +200,17 @@ def test_hparams(make_hparams):
     with pytest.raises(EditError, match=r"d4s\.residual: 'none' is not one of fixed, refresh"):
         make_hparams(rep=RepOptions(base="D4S"), method={"mom2_update_weight": 1.0, "d4s": {"residual": "none"}})
     assert D4SHyperParams.ALG_NAME == "D4S"
+
+
+def test_a_float32_memory_that_drifts_is_filled_anew(make_editor, requests, monkeypatch):
+    monkeypatch.setattr(sequence_module, "EVERY", 2)
+    editor = make_editor(dtype="float32", form="recursive")
+    editor.apply(requests[0])
+    for state in editor.sequence.states.values():
+        state.change.mul_(1.1)  # as rounding would, in a very long sequence
+    editor.apply(requests[1])
+    for layer, state in editor.sequence.states.items():
+        keys, residuals = (torch.cat([edit.pairs[layer][k] for edit in editor.sequence.edits]).double() for k in (0, 1))
+        system = keys.T @ keys + 5.0 * editor.memory.covariances[layer].moment
+        assert state.change.dtype == torch.float32
+        assert torch.allclose(state.change.double(), torch.linalg.solve(system, keys.T @ residuals).T, rtol=1e-4, atol=1e-6)

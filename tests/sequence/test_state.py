@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory.covariance import Covariance
+from easyedit_rep.sequence.drift import measure_drift, refill
 from easyedit_rep.sequence.state import LayerState
 
 D, d, WEIGHT = 40, 12, 3.0
@@ -125,6 +126,22 @@ def test_drift_in_float32_is_measured():
     """A thousand edits in float32: what is lost is far below what an edit of a bfloat16 model loses by rounding (4e-3)."""
     keys, residuals = make_pairs(1000)
     state = fill(LayerState.of(COVARIANCE, WEIGHT, d, "recursive", torch.float32), keys, residuals)
+    lost = measure_drift(state, COVARIANCE, WEIGHT, keys, residuals)
+    assert 1e-8 < lost < 1e-3
+    assert apart(state.change.double(), batch(keys, residuals)) < 1e-3
+    exact = fill(LayerState.of(COVARIANCE, WEIGHT, d, "recursive"), keys, residuals)
+    assert measure_drift(exact, COVARIANCE, WEIGHT, keys, residuals) < 1e-10
+
+
+def test_a_memory_filled_anew_is_exact_and_goes_on():
+    keys, residuals = make_pairs(300)
+    state = fill(LayerState.of(COVARIANCE, WEIGHT, d, "recursive", torch.float32), keys[:200], residuals[:200])
+    state.change.mul_(1.01)
+    assert measure_drift(state, COVARIANCE, WEIGHT, keys[:200], residuals[:200]) > 5e-3
+    refill(state, COVARIANCE, WEIGHT, keys[:200], residuals[:200])
+    assert (state.count, state.change.dtype, state.fold_at) == (200, torch.float32, 32)
+    assert apart(state.change.double(), batch(keys[:200], residuals[:200])) < 1e-6
+    fill(state, keys[200:], residuals[200:])
     assert apart(state.change.double(), batch(keys, residuals)) < 1e-3
 
 

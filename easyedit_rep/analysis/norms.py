@@ -1,0 +1,90 @@
+"""The edited target's probability, and the L1 norm of the edited layers, over a sequence (D4S, Figures 5 and 6).
+
+Read from the journals of `sequence run`; no model is touched.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas
+
+from ..bench.sequences import Run, label
+from ..errors import EditError
+from .style import LINES, figure, shared_legend
+from .targets import growth
+
+
+def points(runs: Sequence[Run]) -> pandas.DataFrame:
+    """One row an edit and run: run (its method), edit, growth of mean |w| (%), `wanted` (the target's probability a token under v*, which
+    the optimiser reached) and `said` (what the edited model gives it right after the edit).
+
+    Raises:
+        EditError: a journal without edits, or from before `said` was noted.
+    """
+    rows = []
+    for name, (provenance, records) in zip(labels(runs), runs, strict=True):
+        edits = [record for record in records if "edit" in record]
+        if not edits or "probability" not in edits[0]:
+            why = "holds no edit yet: let it go on" if not edits else "is of an older version, which noted no probabilities: run it again"
+            raise EditError(f"the run of {provenance['data']['file']} with {label(provenance)} {why}")
+        for record in edits:
+            wanted = [number["probability"] for numbers in record["info"].values() for number in numbers if "probability" in number]
+            rows.append(
+                {
+                    "run": name,
+                    "edit": record["edit"],
+                    "growth": growth(record),
+                    "wanted": _mean(wanted),
+                    "said": _mean(record["probability"]),
+                }
+            )
+    return pandas.DataFrame(rows)
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """The methods; where two runs share one, their data files too."""
+    names = [label(provenance) for provenance, _ in runs]
+    files = [provenance["data"]["file"] for provenance, _ in runs]
+    out = [f"{name}, {file}" if names.count(name) > 1 else name for name, file in zip(names, files, strict=True)]
+    return [f"{name} ({i + 1})" if out.count(name) > 1 else name for i, name in enumerate(out)]
+
+
+def table(found: pandas.DataFrame, blocks: int = 4) -> pandas.DataFrame:
+    """Means over each of `blocks` equal parts of a run, in editing order."""
+    rows = []
+    for run, mine in found.groupby("run", sort=False):
+        size = max(1, -(-len(mine) // blocks))
+        for at in range(0, len(mine), size):
+            part = mine.iloc[at : at + size]
+            rows.append(
+                {
+                    "run": run,
+                    "edits": f"{part['edit'].iloc[0]} to {part['edit'].iloc[-1]}",
+                    "p(target), v*": f"{part['wanted'].mean():.3f}",
+                    "p(target), edited model": f"{part['said'].mean():.3f}",
+                    "mean |w|, growth % at the end": f"{part['growth'].iloc[-1]:.2f}",
+                }
+            )
+    return pandas.DataFrame(rows)
+
+
+def draw(found: pandas.DataFrame, path: Path) -> None:
+    """Three panels over the edits: probability under v*, in the edited model (both running means), growth of the edited layers."""
+    width = max(1, int(found.groupby("run")["edit"].max().max()) // 20)
+    with figure(path, columns=3, width=9.6, height=3.4) as (drawn, (wanted, said, norms)):
+        for (run, mine), line in zip(found.groupby("run", sort=False), LINES * len(found), strict=False):
+            mark = {**line, "markevery": max(1, len(mine) // 6), "markersize": 4, "linewidth": 1.4}
+            for axes, name in ((wanted, "wanted"), (said, "said")):
+                axes.plot(mine["edit"], mine[name].rolling(width, min_periods=1).mean(), label=run, **mark)
+            norms.plot(mine["edit"], mine["growth"], **mark)
+        for axes, name in ((wanted, "under v*"), (said, "in the model after the edit")):
+            axes.set_ylim(-0.02, 1.02)
+            axes.set_ylabel(f"p(target) {name}" + (f", mean of {width} edits" if width > 1 else ""))
+        norms.set_ylabel("growth of mean |w|, edited layers (%)")
+        for axes in (wanted, said, norms):
+            axes.set_xlabel("edits made")
+        shared_legend(drawn, norms if norms.get_legend_handles_labels()[1] else wanted)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
