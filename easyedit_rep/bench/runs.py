@@ -146,7 +146,7 @@ def execute_all(runs: Sequence[Run], out: Path, progress: bool = True) -> Iterat
     editor = loaded = model = tok = None
     for run in runs:
         h = load_hparams(str(run.hparams))
-        wanted = (h.model_name, h.device, h.fp16, h.model_parallel)
+        wanted = (h.model_name, h.device, h.fp16, h.bf16, h.model_parallel)
         if wanted != loaded:
             editor = model = tok = None
             gc.collect()  # a model and its ledger hold each other; two models would not fit
