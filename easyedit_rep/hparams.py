@@ -79,6 +79,10 @@ class RepOptions:
         value_cache: folder where optimised values are kept for later runs (native engine).
         v_dtype: `bfloat16`: v* is optimised with the frozen weights rounded to it; v*, Adam, the residual stream and the losses keep their
             precision. Default: the model's own dtype.
+        cuda_graphs: on a GPU, record one step of v*'s optimisation and replay it: what launching its kernels costs is paid once.
+        statistics_device: where C is kept and solved with: `cpu`, or `model`, the edited layer's device, which takes 16 D² bytes a layer
+            there (1.9 GB for Llama-2-7B).
+        max_memory: GiB that editing may take on the model's device; refused before the first edit where more is needed (`memory/need.py`).
         pathways: false leaves the base method's edits as they are.
         measures: what is measured beyond the paper's table, because it takes longer.
     """
@@ -91,6 +95,9 @@ class RepOptions:
     seed: int = 0
     value_cache: str | None = None
     v_dtype: str | None = None
+    cuda_graphs: bool = False
+    statistics_device: str = "cpu"
+    max_memory: float | None = None
     pathways: bool = True
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)
@@ -100,6 +107,10 @@ class RepOptions:
     def __post_init__(self):
         if self.engine not in ("native", "easyedit"):
             raise EditError(f"engine: {self.engine!r} is neither native nor easyedit")
+        if self.statistics_device not in ("cpu", "model"):
+            raise EditError(f"statistics_device: {self.statistics_device!r} is neither cpu nor model")
+        if self.max_memory is not None and self.max_memory <= 0:
+            raise EditError(f"max_memory: {self.max_memory} is not positive")
         if self.v_dtype not in (None, "bfloat16", "float16", "float32"):
             raise EditError(f"v_dtype: {self.v_dtype!r} is not bfloat16, float16, float32 or null")
 
@@ -114,6 +125,7 @@ class REPHyperParams:
     Attributes:
         method: what only the base method has (`mom2_update_weight` …): its options for a native method, else a dict with the names of
             EasyEdit's. In a YAML these stand at the top level, as in EasyEdit's.
+        bf16: load the model in bfloat16, in which one of 7 billion parameters fits into 24 GiB; ours, as EasyEdit has `fp16` alone.
         context_template_length_params: [[length, number], …] of the contexts; null takes the base method's own.
     """
 
@@ -148,6 +160,7 @@ class REPHyperParams:
     max_length: int = 40
     model_parallel: bool = False
     fp16: bool = False
+    bf16: bool = False
 
     def __post_init__(self):
         if self.rep.base in METHODS:
@@ -164,6 +177,8 @@ class REPHyperParams:
             raise EditError(f"v_num_grad_steps: {self.v_num_grad_steps} is not positive")
         if self.fact_token != "subject_last":
             raise EditError(f"fact_token: {self.fact_token!r} is not supported, a pathway sits on subject_last")
+        if self.fp16 and self.bf16:
+            raise EditError("fp16 and bf16: set one of them")
         if self.mom2_dtype not in ("float32", "float64"):
             raise EditError(f"mom2_dtype: {self.mom2_dtype!r} is neither float32 nor float64 (sums over a corpus overflow float16)")
 

@@ -159,7 +159,7 @@ def _draw(groups: Mapping[str, Tensor], n: int, generator: torch.Generator) -> T
     picked = []
     for kind, keys in groups.items():
         index = torch.randint(len(keys), (max(1, round(n * SHARES[kind] / total)),), generator=generator)
-        picked.append(keys[index.to(keys.device)])
+        picked.append(keys.index_select(0, index.to(keys.device)))
     return torch.cat(picked)
 
 
