@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas
-from torch import Tensor
 
 from .similarity import moved, similarities
 from .study import Study, asked, rounded
@@ -33,17 +32,13 @@ def measure(study: Study, fact: int) -> dict:
     before = similarities(study.covariance, study.keys(prompts), star)
     with editor.installed(editor.robustify(editor.base_edit(request), queries)):
         raw = study.keys(prompts)
-        after, opened = _after(study, raw, star)
+        adapted = study.adapted(raw)
+    after, opened = similarities(study.covariance, adapted, star), moved(raw, adapted).tolist()
     points = [
         {"kind": kind, "domain": domain, "before": rounded(b), "after": rounded(a), "opened": o}
         for (kind, domain), b, a, o in zip(labels, before.tolist(), after.tolist(), opened, strict=True)
     ]
     return {"self": rounded((study.covariance.solve(star.double()) @ star.double()).item()), "points": points}
-
-
-def _after(study: Study, raw: Tensor, star: Tensor) -> tuple[Tensor, list[bool]]:
-    adapted = study.adapted(raw)
-    return similarities(study.covariance, adapted, star), moved(raw, adapted).tolist()
 
 
 def points(records: Sequence[dict]) -> pandas.DataFrame:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .keys import points
+from .similarity import moved
 from .study import Study, asked, rounded
 from .style import figure, shared_legend
 
@@ -53,7 +54,7 @@ def measure(study: Study, fact: int) -> dict:
         after = study.adapted(raw)
     mean, axes, shares = components(before)
     flat = [((keys.double() - mean) @ axes.T).tolist() for keys in (before, after)]
-    opened = torch.ne(raw, after).any(-1).tolist()
+    opened = moved(raw, after).tolist()
     own, *rest = [
         {"kind": kind, "domain": domain, "before": [rounded(v) for v in b], "after": [rounded(v) for v in a], "opened": o}
         for (kind, domain), b, a, o in zip(labels, *flat, opened, strict=True)
