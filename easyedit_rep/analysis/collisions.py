@@ -88,22 +88,22 @@ def search(study: Study, corpus: Corpus, out: Path, n_tokens: int, top: int = 10
     max_length = min(max_length, editor.anatomy.max_positions)
     text = {"corpus": corpus.name, "corpus_digest": corpus.digest, "tokens": n_tokens, "max_length": max_length}
     subjects = [request.subject for _, request in study.facts]
-    journal = Journal(out / "collisions.jsonl", study.about("collisions", **text, top=top, subjects=subjects))
     nearest, first = start(study, top), 0
-    for record in journal.records:
-        _replay(nearest, record)
-        first += record["tokens"]
-    parts = islice(chunks(editor.tok, corpus, study.run.seed, n_tokens, max_length), len(journal.records), None)
-    with tqdm(total=n_tokens, initial=first, desc="collisions", unit="tok", unit_scale=True, disable=not progress) as bar:
-        for rows in parts:
-            begin, nearest.count, nearest.total = first, 0, 0.0
-            first = scan(editor.anatomy, study.layer, rows, nearest, first)
-            if not math.isfinite(nearest.total):
-                raise EditError(f"layer {study.layer} gives NaN or infinite keys: the model's weights are broken, reload them")
-            found = list(_entered(nearest, begin, editor.tok, subjects))
-            counts = {"chunk": len(journal.records), "tokens": first - begin, "compared": nearest.count, "sum": nearest.total}
-            journal.add([{**counts, "top": top, "entered": found}])
-            bar.update(first - begin)
+    with Journal(out / "collisions.jsonl", study.about("collisions", **text, top=top, subjects=subjects)) as journal:
+        for record in journal.records:
+            _replay(nearest, record)
+            first += record["tokens"]
+        parts = islice(chunks(editor.tok, corpus, study.run.seed, n_tokens, max_length), len(journal.records), None)
+        with tqdm(total=n_tokens, initial=first, desc="collisions", unit="tok", unit_scale=True, disable=not progress) as bar:
+            for rows in parts:
+                begin, nearest.count, nearest.total = first, 0, 0.0
+                first = scan(editor.anatomy, study.layer, rows, nearest, first)
+                if not math.isfinite(nearest.total):
+                    raise EditError(f"layer {study.layer} gives NaN or infinite keys: the model's weights are broken, reload them")
+                found = list(_entered(nearest, begin, editor.tok, subjects))
+                counts = {"chunk": len(journal.records), "tokens": first - begin, "compared": nearest.count, "sum": nearest.total}
+                journal.add([{**counts, "top": top, "entered": found}])
+                bar.update(first - begin)
     return journal.path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas
 
 from ..errors import EditError
-from . import collisions, gate, keys, pca, values, verdicts
+from . import collisions, gate, keys, pca, targets, values, verdicts
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,13 @@ ANALYSES = {
         "threshold τ.",
         gate.table,
         gate.draw,
+    ),
+    "targets": Analysis(
+        "Which edit targets damage a model",
+        "MQD's three types of question about the same facts, each edited one after another into the unedited model (D4S, Figure 3): the "
+        "targets' perplexity before any edit, the growth of the edited layers, and the perplexity of ordinary text over the edits.",
+        targets.table,
+        targets.draw,
     ),
 }
 

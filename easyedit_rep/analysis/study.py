@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..bench.journal import Journal
-from ..bench.runs import Run, choose, prepare, provenance
+from ..bench.runs import Editors, Run, choose, provenance
 from ..datasets.corpus import Corpus, load_corpus
 from ..editor import RobustEditor
 from ..errors import EditError
@@ -68,7 +68,7 @@ class Study:
         cls, run: Run, layer: int | None = None, editor: RobustEditor | None = None, tell: Callable[[str], object] = log.info
     ) -> "Study":
         """For the facts of `run`; `layer` defaults to the lowest edited one, `editor` to a fresh one; `tell` as in `known_only`."""
-        editor = editor or prepare(run)
+        editor = editor or Editors()(run)
         layers = editor.hparams.layers
         if layer is not None and layer not in layers:
             raise EditError(f"layer: {layer} is not edited by {run.hparams}: choose one of {', '.join(map(str, layers))}")
@@ -133,16 +133,16 @@ class Study:
             count: of the first facts alone; the others are company.
             options: noted in the journal; one with others is not continued.
         """
-        journal = Journal(out / f"{analysis}.jsonl", self.about(analysis, **options))
-        done = {record["index"] for record in journal.records}
-        for fact, (index, request) in enumerate(tqdm(self.facts[:count], desc=analysis, unit="fact", disable=not progress)):
-            if index in done:
-                continue
-            try:
-                found = measure(self, fact)
-            except EditError as error:
-                found = {"error": str(error)}
-            journal.add([{"index": index, "subject": request.subject, **found}])
+        with Journal(out / f"{analysis}.jsonl", self.about(analysis, **options)) as journal:
+            done = {record["index"] for record in journal.records}
+            for fact, (index, request) in enumerate(tqdm(self.facts[:count], desc=analysis, unit="fact", disable=not progress)):
+                if index in done:
+                    continue
+                try:
+                    found = measure(self, fact)
+                except EditError as error:
+                    found = {"error": str(error)}
+                journal.add([{"index": index, "subject": request.subject, **found}])
         return journal.path
 
 

@@ -44,13 +44,13 @@ def record_targets(
     for _, request in (pair for pairs in sets.values() for pair in pairs):
         editor.check(request)
     editor.memory  # noqa: B018 (read from the model before its first edit, or refused now)
-    journal = Journal(path, {**provenance, "analysis": "targets"})
-    for kind, pairs in sets.items():
-        if not any(record.get("after") == len(pairs) for record in _of(journal.records, kind)):
-            try:
-                _edit_type(editor, kind, pairs, journal, held_out, every, progress)
-            finally:
-                editor.ledger.undo_all()
+    with Journal(path, {**provenance, "analysis": "targets"}) as journal:
+        for kind, pairs in sets.items():
+            if not any(record.get("after") == len(pairs) for record in _of(journal.records, kind)):
+                try:
+                    _edit_type(editor, kind, pairs, journal, held_out, every, progress)
+                finally:
+                    editor.ledger.undo_all()
     return path
 
 

@@ -27,7 +27,7 @@ def targets(
 
     from ..analysis.targets import draw, record_targets, table
     from ..bench.journal import read_journal
-    from ..bench.runs import Run, choose, prepare, provenance
+    from ..bench.runs import Editors, Run, choose, provenance
     from ..datasets.corpus import load_corpus
     from ..datasets.mqd import TYPES, path_of
 
@@ -37,7 +37,7 @@ def targets(
     runs = {kind: Run(hparams, path_of(mqd, kind), seed, n, known=False) for kind in TYPES}
     for run in runs.values():
         run.reading.load(run.data)  # a wrong folder is not found after a model has been loaded
-    editor = prepare(runs["DG"])
+    editor = Editors()(runs["DG"])
     editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     sets = {kind: choose(run, editor) for kind, run in runs.items()}
     digests = {kind: provenance(run, editor)["data"] for kind, run in runs.items()}

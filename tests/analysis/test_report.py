@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from easyedit_rep.analysis.registry import ANALYSES
 from easyedit_rep.analysis.report import Section, gather, write_report
 from easyedit_rep.bench.compare import compare
-from easyedit_rep.bench.runs import execute
+from easyedit_rep.bench.runs import OneProcess, execute
 from easyedit_rep.cli import app
 from easyedit_rep.errors import EditError
 
@@ -91,7 +91,7 @@ def test_refused_facts_are_counted_and_a_folder_of_them_is_no_error(tmp_path):
 
 
 def test_benchmarks_and_plain_records_become_tables(study, run, tmp_path):
-    execute(run, tmp_path / "bench", study.editor, progress=False)
+    execute(run, tmp_path / "bench", OneProcess(lambda run: study.editor), progress=False)
     records = list(compare(study.editor, [study.facts[0][1]], progress=False))
     (tmp_path / "edit").mkdir()
     (tmp_path / "edit" / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

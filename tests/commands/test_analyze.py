@@ -9,6 +9,7 @@ from easyedit_rep.bench.journal import read_journal
 from easyedit_rep.cli import app
 from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
 
+COMMANDS = [name for name in ANALYSES if name != "targets"]  # edits MQD, see test_mqd.py
 EXTRA = {"collisions": ["--tokens", "1500", "--top", "3"], "gate": ["--tokens", "500"]}
 
 
@@ -27,7 +28,7 @@ def hparams(tmp_path):
 
 def test_every_analysis_and_the_report(hparams, tmp_path):
     out = tmp_path / "out"
-    for name in ANALYSES:
+    for name in COMMANDS:
         arguments = ["--hparams", str(hparams), "--data", str(FACTS), "--n", "2", "--all", "--out", str(out), *EXTRA.get(name, [])]
         result = CliRunner().invoke(app, ["analyze", name, *arguments])
         assert result.exit_code == 0, (name, result.output, result.exception)
@@ -36,4 +37,4 @@ def test_every_analysis_and_the_report(hparams, tmp_path):
         assert (out / f"{name}.png").stat().st_size <= 200_000
     result = CliRunner().invoke(app, ["report", str(out)])
     assert result.exit_code == 0, result.output
-    assert f"{len(ANALYSES)} sections" in result.output
+    assert f"{len(COMMANDS)} sections" in result.output
