@@ -1,4 +1,4 @@
-"""k̂ = k + gate(k) · proj(k): the key adapter in front of a down-projection (REP, Eq. 3)."""
+"""The key adapter in front of a down-projection: k̂ = k + gate(k) · proj(k) (REP, Eq. 3), or another key where a detector opens."""
 
 import math
 
@@ -8,27 +8,36 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from .bank import gate_logits
+from .bank import DetectorBank, gate_logits
 from .config import RepConfig
 
 
 class RepLayer(nn.Module, BaseTunerLayer):
-    """Stands in the place of a down-projection and adapts its input, per token.
+    """Stands in the place of a down-projection and adapts its input, per token. Pathways of both kinds may stand side by side.
 
+    `paper`:
     projection  p(k) = B·A·k, rank r, B = 0 at first, so a fresh pathway is the identity
     gate        g(k) = sigmoid(w₂·GELU(W₁k + b₁) + b₂), inner size gate_ratio · D
     training    k̂ = k + g(k) · p(k)          (dropout on p's input)
     test        k̂ = k + 1[g(k) > τ] · p(k)
 
     Several active pathways each see the raw key and their contributions are summed, so their order does not matter; with `chain` in
-    its configuration each sees what the one attached before it gave (REP, appendix D). The maths is float32 whatever the model's
-    dtype; where no gate is open the key passes through bit for bit.
+    its configuration each sees what the one attached before it gave (REP, appendix D).
+
+    `closed`:
+    margin      max over its detectors of w·k + b
+    key         what k̂ is where the margin is above 0; else k
+
+    Of several that open at a token the one of the highest margin acts, alone (also before any of the other kind); of equal ones the
+    first attached.
+
+    The maths is float32 whatever the model's dtype; where nothing is open the key passes through bit for bit.
 
     The parameters of the down-projection stay parameters of this module under their own names: `model.get_parameter` and look-ups
     in `named_parameters()` or a state dict find them exactly where they were.
     """
 
-    adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out")
+    adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out", "rep_gate", "rep_key")
     other_param_names = ("rep_threshold", "rep_dropout", "rep_chain")
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: RepConfig):
@@ -44,12 +53,29 @@ class RepLayer(nn.Module, BaseTunerLayer):
         self.rep_dropout: dict[str, float] = {}
         self.rep_chain: dict[str, bool] = {}
         self.merged_adapters = []
+        self._bank: DetectorBank | None = None
         self.in_features = base_layer.weight.shape[0 if isinstance(base_layer, Conv1D) else 1]
         self.train(base_layer.training)
         self.update_layer(adapter_name, config)
 
+    @property
+    def pathways(self) -> list[str]:
+        """Names of all pathways here, in the order they were attached (of each kind)."""
+        return [*self.rep_down, *self.rep_gate]
+
     def update_layer(self, adapter_name: str, config: RepConfig) -> None:
-        """Add a fresh pathway called `adapter_name`."""
+        """Add a fresh pathway called `adapter_name`, which changes nothing yet."""
+        {"paper": self._add_trained, "closed": self._add_closed}[config.kind](adapter_name, config)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _add_closed(self, adapter_name: str, config: RepConfig) -> None:
+        place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
+        gate = self.rep_gate[adapter_name] = nn.Linear(self.in_features, config.detectors, **place)
+        key = self.rep_key[adapter_name] = nn.Linear(1, self.in_features, bias=False, **place)
+        for parameter in (gate.weight, gate.bias, key.weight):
+            nn.init.zeros_(parameter)
+
+    def _add_trained(self, adapter_name: str, config: RepConfig) -> None:
         size, inner = self.in_features, max(1, int(self.in_features * config.gate_ratio))
         place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
         self.rep_down[adapter_name] = nn.Linear(size, config.rank, bias=False, **place)
@@ -60,10 +86,27 @@ class RepLayer(nn.Module, BaseTunerLayer):
         self.rep_threshold[adapter_name] = config.threshold
         self.rep_dropout[adapter_name] = config.dropout
         self.rep_chain[adapter_name] = config.chain
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Make these pathways, and no others, the active ones."""
+        self._bank = None
+        super().set_adapter(adapter_names, inference_mode=inference_mode)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Take a pathway out."""
+        self._bank = None
+        super().delete_adapter(adapter_name)
+
+    def _apply(self, fn, recurse=True):
+        self._bank = None  # parameters are about to move, each by itself
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict:
+        """For copies: a copied parameter is no longer a view of the bank's matrix."""
+        return {**self.__dict__, "_bank": None}
 
     def reset(self, adapter_name: str, generator: torch.Generator) -> None:
-        """Draw the start weights of one pathway from `generator` (the distributions nn.Linear uses)."""
+        """Draw the start weights of one trained pathway from `generator` (the distributions nn.Linear uses)."""
         for group in (self.rep_down, self.rep_gate_in, self.rep_gate_out):
             linear = group[adapter_name]
             bound = 1 / math.sqrt(linear.in_features)
@@ -94,19 +137,36 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def is_open(self, keys: Tensor, adapter: str) -> Tensor:
         """(..., 1) bool: where the gate lets the pathway act at test."""
+        if adapter in self.rep_gate:
+            return _linear(keys.float(), self.rep_gate[adapter]).amax(-1, keepdim=True) > 0
         return self.gate_logit(keys.float(), adapter).sigmoid() > self.rep_threshold[adapter]
 
     def adapt(self, keys: Tensor) -> Tensor:
         """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""
-        names = [name for name in self.active_adapters if name in self.rep_down]
-        if self.disable_adapters or not names:
-            return keys
+        active = [] if self.disable_adapters else self.active_adapters
+        names = [name for name in active if name in self.rep_down] if len(self.rep_down) else []
+        if not active or not (names or len(self.rep_gate)):
+            return keys  # the very tensor
         with torch.autocast(keys.device.type, enabled=False):
             raw = keys.float()
-            if self.training:
-                return (raw + sum(self.soft(raw, name) - raw for name in names)).to(keys.dtype)
-            moved, touched = self._chained(raw, names) if any(self.rep_chain[name] for name in names) else self._summed(raw, names)
-            return torch.where(touched, moved.to(keys.dtype), keys)
+            out = self._trained(keys, raw, names) if names else keys
+            return self._detected(out, raw) if len(self.rep_gate) else out
+
+    def _trained(self, keys: Tensor, raw: Tensor, names: list[str]) -> Tensor:
+        """k̂ of the active pathways of the paper's kind, in the dtype of `keys`."""
+        if self.training:
+            return (raw + sum(self.soft(raw, name) - raw for name in names)).to(keys.dtype)
+        moved, touched = self._chained(raw, names) if any(self.rep_chain[name] for name in names) else self._summed(raw, names)
+        return torch.where(touched, moved.to(keys.dtype), keys)
+
+    def _detected(self, keys: Tensor, raw: Tensor) -> Tensor:
+        """`keys`, and where a detector of an active closed-form pathway opens, that pathway's key."""
+        if self._bank is None:
+            active = [name for name in self.active_adapters if name in self.rep_gate]
+            if not active:
+                return keys
+            self._bank = DetectorBank([(self.rep_gate[name], self.rep_key[name]) for name in active])
+        return self._bank(keys, raw)
 
     def _summed(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:
         """k̂ with every pathway on the raw key, and where any gate is open."""
@@ -133,7 +193,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         return self.base_layer(self.adapt(x), *args, **kwargs)
 
     def extra_repr(self) -> str:
-        return f"pathways={list(self.rep_down)}, in_features={self.in_features}"
+        return f"pathways={self.pathways}, in_features={self.in_features}"
 
 
 def _linear(x: Tensor, linear: nn.Linear) -> Tensor:

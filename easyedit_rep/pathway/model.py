@@ -106,7 +106,7 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
         raise
     finally:
         for layer in layers_of(model).values():
-            layer.set_adapter(sorted(layer.rep_down), inference_mode=True)
+            layer.set_adapter(sorted(layer.pathways), inference_mode=True)
         for p in model.parameters():  # PEFT freezes the model it adapts; ours is only visited
             p.requires_grad_(flags.get(id(p), False))
 
@@ -114,11 +114,11 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
 def detach(model: nn.Module, name: str) -> None:
     """Take the pathway called `name` off. With the last one gone the module tree is the original one again."""
     for module_name, layer in layers_of(model).items():
-        if name not in layer.rep_down:
+        if name not in layer.pathways:
             continue
         layer.set_adapter([n for n in layer.active_adapters if n != name], inference_mode=True)
         layer.delete_adapter(name)
-        if not layer.rep_down:
+        if not layer.pathways:
             parent, _, child = module_name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer.base_layer)
     configs = getattr(model, "peft_config", {})
@@ -132,6 +132,7 @@ def detached_state(layer: RepLayer, name: str) -> dict[str, Tensor]:
     return {
         f"{group}.{key}": value.detach().to("cpu", copy=True)
         for group in layer.adapter_layer_names
+        if name in getattr(layer, group)
         for key, value in getattr(layer, group)[name].named_parameters()
     }
 

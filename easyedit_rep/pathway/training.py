@@ -38,6 +38,7 @@ class PathwayTraining:
         negatives_per_step: how many other tokens' keys each step sees.
         other_subjects: how many prompts about other subjects give negatives, lexically close ones among them.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
+        varied_forms: also for so many forms drawn from many more rules and words, each also put on other subjects, as negatives.
     """
 
     steps: int = 10
@@ -55,6 +56,7 @@ class PathwayTraining:
     negatives_per_step: int = 256
     other_subjects: int = 0
     subject_forms: bool = False
+    varied_forms: int = 0
 
     def __post_init__(self):
         for name, allowed in (("target", ("whitened", "raw")), ("anchor", ("prompt", "mean")), ("align", ("direction", "key", "both"))):
@@ -79,6 +81,9 @@ class TrainingKeys:
         mean: (D,) k*, averaged over the contexts.
         target: (D,) unit direction t.
         negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty.
+        others_last: (m, D) of the `others` those at other subjects' last tokens, the ones most like the positives.
+        kinds: of each positive, which kind of prompt it is from; what closed-form pathways count alike.
+        own_word: (n,) bool, whether its token is one of the subject's own.
     """
 
     positives: Tensor
@@ -86,6 +91,9 @@ class TrainingKeys:
     mean: Tensor
     target: Tensor
     negatives: Mapping[str, Tensor]
+    others_last: Tensor | None = None
+    kinds: tuple[str, ...] = ()
+    own_word: Tensor | None = None
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -109,7 +117,8 @@ def train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayT
     schedule = torch.Generator().manual_seed(seed)
     dropout = torch.Generator(device).manual_seed(seed)
     layer.reset(name, torch.Generator(layer.base_layer.weight.device).manual_seed(seed))
-    trained = [p for group in layer.adapter_layer_names for p in getattr(layer, group)[name].parameters()]
+    groups = (getattr(layer, group) for group in layer.adapter_layer_names)
+    trained = [p for group in groups if name in group for p in group[name].parameters()]
     for p in trained:
         p.requires_grad_(True)
     optimiser = torch.optim.Adam(trained, lr=config.lr)

@@ -134,14 +134,13 @@ def _edit_tensors(edit: Edit) -> dict[str, Tensor]:
 
 def _edit_record(edit: Edit) -> dict:
     info = {name: value for name, value in edit.info.items() if name != "keys"}
-    shapes = [{k: getattr(p.config, k) for k in ("rank", "gate_ratio", "threshold", "dropout", "chain")} for p in edit.pathways]
     return {
         "name": edit.name,
         "digest": _digest(edit),
         "requests": [asdict(r) for r in edit.requests],
         "seconds": edit.seconds,
         "info": info,
-        "pathways": shapes,
+        "pathways": [pathway.config.shape() for pathway in edit.pathways],
     }
 
 
