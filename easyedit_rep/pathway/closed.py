@@ -13,8 +13,9 @@ forms) counting the same whatever its size. C, the second moment of keys of ordi
 more text than is read here. The spread of the positives makes w blind to how the name is put. Then the text tokens that come nearest
 (whitened collisions) become one more group, of more weight, and w is solved again.
 
-Scores are scaled so that negatives average 0 and positives 1. The threshold is the larger of `margin` and the score that at most the
-share `false_fire` of text tokens reaches: text that w was not made from tells the tail, by its largest scores and an exponential beyond
+Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin`, of the scores of the words behind
+the subject in the prompts that are edited (there the answer is read), and of the score that at most the share `false_fire` of text tokens
+reaches: text that w was not made from tells the tail, by its largest scores and an exponential beyond
 them (Pickands, 1975, with shape 0), since rates such as 1e-6 cannot be counted.
 
 With two detectors one is made from the positives whose last token is a word of the subject itself, the other from the rest ("… , a
@@ -115,6 +116,7 @@ def fit_detector(
     options: ClosedForm,
     spread: float,
     rate: float,
+    behind: Tensor | None = None,
 ) -> Detector:
     """The discriminant between groups of keys, each (n, D); see the module's docstring.
 
@@ -122,6 +124,7 @@ def fit_detector(
         text: (m, D) keys of ordinary text, of which the last third only sets the threshold.
         moment: (D, D) C; None: that of `text`.
         rate: wished false-fire rate.
+        behind: (n, D) keys at which it must be shut in any case.
     """
     seen, held_out = _divided(text)
     moment = seen.T @ seen / len(seen) if moment is None else moment.to(seen)
@@ -143,6 +146,8 @@ def fit_detector(
     weight = weight / (middle @ weight - low)
     low = torch.stack([(g @ weight).mean() for g in (*negatives, seen)]).mean().item()
     threshold = max(options.margin, tail_threshold(held_out @ weight - low, rate))
+    if behind is not None and len(behind):
+        threshold = max(threshold, (behind @ weight).max().item() - low)
     return Detector(weight, -low - threshold, threshold)
 
 
@@ -155,14 +160,12 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     text = keys.negatives["text"]
     if len(text) < 100:
         raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
-    groups = [g for kind, g in keys.negatives.items() if kind != "text" and len(g)]
-    if keys.others_last is not None and len(keys.others_last):
-        groups.append(keys.others_last)
-    groups = [g[:: -(-len(g) // LARGEST)] for g in groups]
+    groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last]
+    groups = [g[:: -(-len(g) // LARGEST)] for g in groups if len(g)]
     sets = _positive_sets(keys, layer.rep_gate[name].out_features)
     rate, gate = options.false_fire / len(sets), layer.rep_gate[name]
     spreads = (options.spread, options.spread_around)
-    detectors = [fit_detector(p, groups, text, moment, options, s, rate) for p, s in zip(sets, spreads, strict=False)]
+    detectors = [fit_detector(p, groups, text, moment, options, s, rate, keys.behind) for p, s in zip(sets, spreads, strict=False)]
     detectors += [detectors[0]] * (gate.out_features - len(detectors))
     with torch.no_grad():
         gate.weight.copy_(torch.stack([d.weight for d in detectors]))

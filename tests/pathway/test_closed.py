@@ -39,12 +39,13 @@ def layer_and_keys(direction, detectors=1, dtype=torch.float32):
     layer = RepLayer(nn.Linear(D, 8), "a", RepConfig(target_modules=["x"], kind="closed", detectors=detectors, inference_mode=True)).eval()
     shift, other = 8 * direction, 8 * normal(1, 17)[0] / normal(1, 17)[0].norm()
     positives = torch.cat([normal(10, 11, shift), normal(12, 12, shift + other)]).to(dtype)
-    negatives = {"prompt": normal(60, 13).to(dtype), "others": normal(50, 14, other).to(dtype), "text": normal(900, 15).to(dtype)}
+    kinds = {"subject": normal(5, 19), "others": normal(50, 14, other), "text": normal(900, 15)}
+    negatives = {kind: keys.to(dtype) for kind, keys in kinds.items()}
+    own = normal(60, 13).to(dtype)
     prompt = normal(1, 16, shift)[0].to(dtype)
-    own = torch.tensor([True] * 10 + [False] * 12)
-    return layer, TrainingKeys(
-        positives, prompt, prompt, prompt, negatives, normal(20, 18).to(dtype), ("subject",) * 10 + ("forms",) * 12, own
-    )
+    own_word = torch.tensor([True] * 10 + [False] * 12)
+    kinds = ("subject",) * 10 + ("forms",) * 12
+    return layer, TrainingKeys(positives, prompt, prompt, prompt, negatives, own, own[:8], normal(20, 18).to(dtype), kinds, own_word)
 
 
 @pytest.mark.parametrize("hard", [0.0, 0.1])
@@ -135,6 +136,16 @@ def test_each_detector_is_made_from_its_own_positives(direction):
     # Where all positives are of one sort there is one detector, twice.
     solve_layer(layer, replace(keys, own_word=torch.ones(22, dtype=torch.bool)), "a", OPTIONS, None)
     assert torch.equal(*layer.rep_gate["a"].weight)
+
+
+def test_shut_behind_the_subject_whatever_else(direction):
+    layer, keys = layer_and_keys(direction)
+    loud = replace(keys, behind=torch.cat([keys.behind, keys.positives[:1]]))
+    solve_layer(layer, keys, "a", OPTIONS, None)
+    assert layer.is_open(loud.behind, "a").squeeze(-1).tolist() == [False] * 8 + [True]
+    solve_layer(layer, loud, "a", OPTIONS, None)
+    assert not layer.is_open(loud.behind, "a").any()
+    assert layer.is_open(keys.positives, "a").any()
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.0])
