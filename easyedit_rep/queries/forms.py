@@ -81,7 +81,6 @@ _REORDERED = (
     "Mr. {last}",
     "{tail}",
     "{head} the {last}",
-    "{last}, {initial}.",
     "{first} {last}",
     "{head} {n} {last}",
     "{last} {n} from {head}",
