@@ -158,15 +158,16 @@ class RobustEditor:
         training = training or rep.training
         queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
-        text_keys = self.unedited.text_keys if training.gate_negatives else None
-        text = self.unedited.text if training.gate_negatives and training.other_subjects else None
+        negatives = training.gate_negatives or rep.pathway.kind == "closed"
+        text_keys = self.unedited.text_keys if negatives else None
+        text = self.unedited.text if negatives and training.other_subjects else None
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
         shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
             examples = [Examples.of(memory, r, q, training, text, rep.seed) for r, q in zip(edit.requests, queries, strict=True)]
             base = BaseEdit(edit.deltas, edit.info["keys"])
-            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, text_keys)
+            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, text_keys, rep.closed)
         return replace(
             edit,
             pathways=tuple(Pathway(shape, layers) for layers in tensors),

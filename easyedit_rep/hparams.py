@@ -9,20 +9,32 @@ from .config import build, check_keys, read_yaml
 from .errors import EditError
 from .evaluation.measures import Measures
 from .methods import METHODS, get_method
+from .pathway.closed import ClosedForm
+from .pathway.config import KINDS as KINDS_OF_PATHWAYS
 from .pathway.training import PathwayTraining
 
 
 @dataclass
 class PathwayShape:
-    """Shape of the adapter (REP, appendix B.3); see `RepConfig`."""
+    """Which pathway, and its shape (REP, appendix B.3); see `RepConfig`.
 
+    Attributes:
+        kind: `paper`, which has the sizes that follow, or `closed`, which has only `detectors` (1 or 2; `pathway/closed.py`).
+    """
+
+    kind: str = "paper"
     rank: int = 32
     gate_ratio: float = 0.1
     threshold: float = 0.9
     dropout: float = 0.1
     chain: bool = False
+    detectors: int = 1
 
     def __post_init__(self):
+        if self.kind not in KINDS_OF_PATHWAYS:
+            raise EditError(f"kind: {self.kind!r} is not one of {', '.join(KINDS_OF_PATHWAYS)}")
+        if self.detectors not in (1, 2):
+            raise EditError(f"detectors: {self.detectors} is neither 1 nor 2")
         if self.rank < 1:
             raise EditError(f"rank: {self.rank} is not positive")
         if self.gate_ratio <= 0:
@@ -74,7 +86,7 @@ class RepOptions:
         corpus: text for statistics, long contexts and gate negatives: a file (one paragraph a line) or wikitext | wikitext2 |
             wikipedia. Default: `mom2_dataset`.
         statistics_tokens: tokens C is made from; default 10 × D.
-        text_tokens: tokens of ordinary text among the gate's negatives.
+        text_tokens: tokens of ordinary text among the gate's negatives; a closed-form pathway wants thousands.
         seed: of contexts, queries and training.
         value_cache: folder where optimised values are kept for later runs (native engine).
         v_dtype: `bfloat16`: v* is optimised with the frozen weights rounded to it; v*, Adam, the residual stream and the losses keep their
@@ -84,6 +96,8 @@ class RepOptions:
             there (1.9 GB for Llama-2-7B).
         max_memory: GiB that editing may take on the model's device; refused before the first edit where more is needed (`memory/need.py`).
         pathways: false leaves the base method's edits as they are.
+        training: of a pathway; what it is made from is also a closed-form one's.
+        closed: how a closed-form one is made.
         measures: what is measured beyond the paper's table, because it takes longer.
     """
 
@@ -101,6 +115,7 @@ class RepOptions:
     pathways: bool = True
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)
+    closed: ClosedForm = field(default_factory=ClosedForm)
     queries: QueryOptions = field(default_factory=QueryOptions)
     measures: Measures = field(default_factory=Measures)
 
