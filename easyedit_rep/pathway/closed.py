@@ -14,9 +14,9 @@ more text than is read here. The spread of the positives makes w blind to how th
 (whitened collisions) become one more group, of more weight, and w is solved again.
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin`, of the scores of the words behind
-the subject in the prompts that are edited (there the answer is read), and of the score that at most the share `false_fire` of text tokens
-reaches: text that w was not made from tells the tail, by its largest scores and an exponential beyond
-them (Pickands, 1975, with shape 0), since rates such as 1e-6 cannot be counted.
+the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, and of the score that at most the share
+`false_fire` of text tokens reaches: text that w was not made from tells the tail, by its largest scores and an exponential beyond them
+(Pickands, 1975, with shape 0), since rates such as 1e-6 cannot be counted.
 
 With two detectors one is made from the positives whose last token is a word of the subject itself, the other from the rest ("… , a
 prominent figure in French cinema"): one direction for both is a compromise.
@@ -38,6 +38,9 @@ TAIL = 0.005
 
 LARGEST = 2048
 """Keys of a group of negatives that are enough to know it by; of more, evenly spaced ones are taken."""
+
+GAP = 0.02
+"""Between the score of a key that must stay shut and the threshold, so that no rounding opens it."""
 
 HELD_OUT = 1 / 3
 """Share of the text's keys, its end, that thresholds are set by and directions are not made from."""
@@ -116,7 +119,7 @@ def fit_detector(
     options: ClosedForm,
     spread: float,
     rate: float,
-    behind: Tensor | None = None,
+    shut: Tensor | None = None,
 ) -> Detector:
     """The discriminant between groups of keys, each (n, D); see the module's docstring.
 
@@ -124,7 +127,7 @@ def fit_detector(
         text: (m, D) keys of ordinary text, of which the last third only sets the threshold.
         moment: (D, D) C; None: that of `text`.
         rate: wished false-fire rate.
-        behind: (n, D) keys at which it must be shut in any case.
+        shut: (n, D) keys at which it must be shut in any case.
     """
     seen, held_out = _divided(text)
     moment = seen.T @ seen / len(seen) if moment is None else moment.to(seen)
@@ -146,8 +149,8 @@ def fit_detector(
     weight = weight / (middle @ weight - low)
     low = torch.stack([(g @ weight).mean() for g in (*negatives, seen)]).mean().item()
     threshold = max(options.margin, tail_threshold(held_out @ weight - low, rate))
-    if behind is not None and len(behind):
-        threshold = max(threshold, (behind @ weight).max().item() - low)
+    if shut is not None and len(shut):
+        threshold = max(threshold, (shut @ weight).max().item() - low + GAP)
     return Detector(weight, -low - threshold, threshold)
 
 
@@ -166,7 +169,7 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     sets = _positive_sets(keys, gate.out_features)
     rate = options.false_fire / len(sets)
     spreads = (options.spread, options.spread_around)
-    detectors = [fit_detector(p, groups, text, moment, options, s, rate, keys.behind) for p, s in zip(sets, spreads, strict=False)]
+    detectors = [fit_detector(p, groups, text, moment, options, s, rate, keys.shut) for p, s in zip(sets, spreads, strict=False)]
     detectors += [detectors[0]] * (gate.out_features - len(detectors))
     with torch.no_grad():
         gate.weight.copy_(torch.stack([d.weight for d in detectors]))

@@ -116,9 +116,11 @@ class Examples:
         others_last = torch.stack([row[p.last] for row, p in zip(other_rows, self.others, strict=True)]) if other_rows else keys[:0]
         own_word = torch.tensor(self.own_word[1:], device=keys.device)
         unit = target.to(keys) / target.norm().to(keys)
-        own = torch.cat([torch.cat([rows[i][: self.located[i].last], rows[i][self.located[i].last + 1 :]]) for i in self.own])
-        behind = torch.cat([rows[i][self.located[i].last + 1 :] for i in self.own])
-        return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, behind, others_last, self.kinds[1:], own_word)
+        before = [rows[i][: self.located[i].last] for i in self.own]  # of the bare prompt first
+        behind = [rows[i][self.located[i].last + 1 :] for i in self.own]
+        own = torch.cat([torch.cat(pair) for pair in zip(before, behind, strict=True)])
+        shut = torch.cat([before[0], *behind])
+        return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word)
 
 
 def read_training_keys(

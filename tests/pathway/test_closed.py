@@ -138,13 +138,13 @@ def test_each_detector_is_made_from_its_own_positives(direction):
     assert torch.equal(*layer.rep_gate["a"].weight)
 
 
-def test_shut_behind_the_subject_whatever_else(direction):
+def test_shut_where_it_must_be_whatever_else(direction):
     layer, keys = layer_and_keys(direction)
-    loud = replace(keys, behind=torch.cat([keys.behind, keys.positives[:1]]))
+    loud = replace(keys, shut=torch.cat([keys.shut, keys.positives[:1]]))
     solve_layer(layer, keys, "a", OPTIONS, None)
-    assert layer.is_open(loud.behind, "a").squeeze(-1).tolist() == [False] * 8 + [True]
+    assert layer.is_open(loud.shut, "a").squeeze(-1).tolist() == [False] * 8 + [True]
     solve_layer(layer, loud, "a", OPTIONS, None)
-    assert not layer.is_open(loud.behind, "a").any()
+    assert not layer.is_open(loud.shut, "a").any()
     assert layer.is_open(keys.positives, "a").any()
 
 

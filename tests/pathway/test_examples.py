@@ -123,5 +123,6 @@ def test_own_prompts_other_tokens_and_those_behind_the_subject(llama, tok, make_
     own = [p for p in training_prompts(REQUEST, QUERIES, memory.contexts, PAPER) if p.subject == REQUEST.subject]
     located = [locate(tok, p) for p in own]
     assert len(found.own) == sum(len(p.ids) - 1 for p in located) < len(found.negatives["prompt"])
-    assert len(found.behind) == sum(len(p.ids) - p.last - 1 for p in located)
-    assert (found.behind[-1] == found.own).all(-1).any()
+    assert len(found.shut) == located[0].last + sum(len(p.ids) - p.last - 1 for p in located)
+    assert all((key == found.own).all(-1).any() for key in found.shut)
+    assert not any((key == found.prompt).all() for key in found.shut)
