@@ -16,6 +16,7 @@ from .evaluation.robustness import evaluate, finish_locality
 from .hparams import REPHyperParams
 from .ledger import Edit, Ledger, Pathway
 from .loading import load_model
+from .memory.need import check_memory
 from .memory.tokens import continuation_of, with_offsets
 from .methods import BaseEdit, Memory, get_method
 from .pathway.build import build_pathways
@@ -53,7 +54,7 @@ class RobustEditor:
             raise EditError(
                 f"v_loss_layer: {hparams.v_loss_layer} is not the last layer, where the native engine reads the loss: set it to {last}"
             )
-        self.batchable  # noqa: B018 (a base that no engine knows is refused now)
+        check_memory(self.anatomy, hparams, self.batchable)  # also refuses a base that no engine knows
         self.ledger = Ledger.of(model, self.anatomy)
         self.unedited = Unedited(hparams, self.anatomy, self.tok, self.ledger)
 
@@ -63,7 +64,8 @@ class RobustEditor:
         if model is None and isinstance(hparams.model_name, (tuple, list)):
             model, tok = hparams.model_name
         if model is None:
-            model, tok = load_model(hparams.model_name, hparams.device, fp16=hparams.fp16, model_parallel=hparams.model_parallel)
+            options = {name: getattr(hparams, name) for name in ("fp16", "bf16", "model_parallel")}
+            model, tok = load_model(hparams.model_name, hparams.device, **options)
         return cls(hparams, model, tok)
 
     @property
@@ -156,15 +158,16 @@ class RobustEditor:
         training = training or rep.training
         queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
-        text_keys = self.unedited.text_keys if training.gate_negatives else None
-        text = self.unedited.text if training.gate_negatives and training.other_subjects else None
+        negatives = training.gate_negatives or rep.pathway.kind == "closed"
+        text_keys = self.unedited.text_keys if negatives else None
+        text = self.unedited.text if negatives and training.other_subjects else None
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
         shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
             examples = [Examples.of(memory, r, q, training, text, rep.seed) for r, q in zip(edit.requests, queries, strict=True)]
             base = BaseEdit(edit.deltas, edit.info["keys"])
-            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, text_keys)
+            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, text_keys, rep.closed)
         return replace(
             edit,
             pathways=tuple(Pathway(shape, layers) for layers in tensors),

@@ -9,20 +9,32 @@ from .config import build, check_keys, read_yaml
 from .errors import EditError
 from .evaluation.measures import Measures
 from .methods import METHODS, get_method
+from .pathway.closed import ClosedForm
+from .pathway.config import KINDS as KINDS_OF_PATHWAYS
 from .pathway.training import PathwayTraining
 
 
 @dataclass
 class PathwayShape:
-    """Shape of the adapter (REP, appendix B.3); see `RepConfig`."""
+    """Which pathway, and its shape (REP, appendix B.3); see `RepConfig`.
 
+    Attributes:
+        kind: `paper`, which has the sizes that follow, or `closed`, which has only `detectors` (1 or 2; `pathway/closed.py`).
+    """
+
+    kind: str = "paper"
     rank: int = 32
     gate_ratio: float = 0.1
     threshold: float = 0.9
     dropout: float = 0.1
     chain: bool = False
+    detectors: int = 1
 
     def __post_init__(self):
+        if self.kind not in KINDS_OF_PATHWAYS:
+            raise EditError(f"kind: {self.kind!r} is not one of {', '.join(KINDS_OF_PATHWAYS)}")
+        if self.detectors not in (1, 2):
+            raise EditError(f"detectors: {self.detectors} is neither 1 nor 2")
         if self.rank < 1:
             raise EditError(f"rank: {self.rank} is not positive")
         if self.gate_ratio <= 0:
@@ -74,12 +86,18 @@ class RepOptions:
         corpus: text for statistics, long contexts and gate negatives: a file (one paragraph a line) or wikitext | wikitext2 |
             wikipedia. Default: `mom2_dataset`.
         statistics_tokens: tokens C is made from; default 10 × D.
-        text_tokens: tokens of ordinary text among the gate's negatives.
+        text_tokens: tokens of ordinary text among the gate's negatives; a closed-form pathway wants thousands.
         seed: of contexts, queries and training.
         value_cache: folder where optimised values are kept for later runs (native engine).
         v_dtype: `bfloat16`: v* is optimised with the frozen weights rounded to it; v*, Adam, the residual stream and the losses keep their
             precision. Default: the model's own dtype.
+        cuda_graphs: on a GPU, record one step of v*'s optimisation and replay it: what launching its kernels costs is paid once.
+        statistics_device: where C is kept and solved with: `cpu`, or `model`, the edited layer's device, which takes 16 D² bytes a layer
+            there (1.9 GB for Llama-2-7B).
+        max_memory: GiB that editing may take on the model's device; refused before the first edit where more is needed (`memory/need.py`).
         pathways: false leaves the base method's edits as they are.
+        training: of a pathway; what it is made from is also a closed-form one's.
+        closed: how a closed-form one is made.
         measures: what is measured beyond the paper's table, because it takes longer.
     """
 
@@ -91,15 +109,23 @@ class RepOptions:
     seed: int = 0
     value_cache: str | None = None
     v_dtype: str | None = None
+    cuda_graphs: bool = False
+    statistics_device: str = "cpu"
+    max_memory: float | None = None
     pathways: bool = True
     pathway: PathwayShape = field(default_factory=PathwayShape)
     training: PathwayTraining = field(default_factory=PathwayTraining)
+    closed: ClosedForm = field(default_factory=ClosedForm)
     queries: QueryOptions = field(default_factory=QueryOptions)
     measures: Measures = field(default_factory=Measures)
 
     def __post_init__(self):
         if self.engine not in ("native", "easyedit"):
             raise EditError(f"engine: {self.engine!r} is neither native nor easyedit")
+        if self.statistics_device not in ("cpu", "model"):
+            raise EditError(f"statistics_device: {self.statistics_device!r} is neither cpu nor model")
+        if self.max_memory is not None and self.max_memory <= 0:
+            raise EditError(f"max_memory: {self.max_memory} is not positive")
         if self.v_dtype not in (None, "bfloat16", "float16", "float32"):
             raise EditError(f"v_dtype: {self.v_dtype!r} is not bfloat16, float16, float32 or null")
 
@@ -114,6 +140,7 @@ class REPHyperParams:
     Attributes:
         method: what only the base method has (`mom2_update_weight` …): its options for a native method, else a dict with the names of
             EasyEdit's. In a YAML these stand at the top level, as in EasyEdit's.
+        bf16: load the model in bfloat16, in which one of 7 billion parameters fits into 24 GiB; ours, as EasyEdit has `fp16` alone.
         context_template_length_params: [[length, number], …] of the contexts; null takes the base method's own.
     """
 
@@ -148,6 +175,7 @@ class REPHyperParams:
     max_length: int = 40
     model_parallel: bool = False
     fp16: bool = False
+    bf16: bool = False
 
     def __post_init__(self):
         if self.rep.base in METHODS:
@@ -164,6 +192,8 @@ class REPHyperParams:
             raise EditError(f"v_num_grad_steps: {self.v_num_grad_steps} is not positive")
         if self.fact_token != "subject_last":
             raise EditError(f"fact_token: {self.fact_token!r} is not supported, a pathway sits on subject_last")
+        if self.fp16 and self.bf16:
+            raise EditError("fp16 and bf16: set one of them")
         if self.mom2_dtype not in ("float32", "float64"):
             raise EditError(f"mom2_dtype: {self.mom2_dtype!r} is neither float32 nor float64 (sums over a corpus overflow float16)")
 

@@ -19,13 +19,13 @@ def torch_device(device: int | str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(model_name: str, device: int | str = "cpu", *, fp16: bool = False, model_parallel: bool = False):
-    """(model, tokenizer) by hub name or local path: float32, or float16 with `fp16`; spread over devices with `model_parallel`."""
+def load_model(model_name: str, device: int | str = "cpu", *, fp16: bool = False, bf16: bool = False, model_parallel: bool = False):
+    """(model, tokenizer) by hub name or local path: float32, or float16 or bfloat16 as asked; spread over devices with `model_parallel`."""
     if model_name.startswith((".", "/")) and not Path(model_name).exists():
         raise EditError(f"model_name: {model_name} does not exist; give a local folder or a Hugging Face name")
     options = {"device_map": "auto"} if model_parallel else {}
     dtype = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"  # renamed there
-    options[dtype] = torch.float16 if fp16 else torch.float32
+    options[dtype] = torch.float16 if fp16 else torch.bfloat16 if bf16 else torch.float32
     try:
         tok = AutoTokenizer.from_pretrained(model_name)
         model = AutoModelForCausalLM.from_pretrained(model_name, **options)

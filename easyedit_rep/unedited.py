@@ -82,7 +82,12 @@ class Unedited:
                     save_statistics(paths[layer], covariance, h.mom2_dtype, h.mom2_n_samples)
                     made[layer] = load_statistics(paths[layer], self.anatomy, layer)  # rounded, as the next run will find it
             found.update(made)
-        return found
+        return {layer: self._placed(layer, covariance) for layer, covariance in found.items()}
+
+    def _placed(self, layer: int, covariance: Covariance) -> Covariance:
+        """`covariance` where `rep.statistics_device` wants it."""
+        device = self.anatomy.weight(layer).device if self.hparams.rep.statistics_device == "model" else torch.device("cpu")
+        return covariance if covariance.moment.device == device else replace(covariance, moment=covariance.moment.to(device))
 
     def _check_corpus(self, path: Path, covariance: Covariance) -> None:
         """Warn, and no more, of statistics of another version of the text: C hardly depends on which text it is."""

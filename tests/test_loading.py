@@ -14,9 +14,9 @@ def folder(llama, tok, tmp_path):
     return str(tmp_path / "tiny-llama")
 
 
-@pytest.mark.parametrize(("fp16", "dtype"), [(False, torch.float32), (True, torch.float16)])
-def test_loads_a_folder(folder, llama, tok, fp16, dtype):
-    model, tokenizer = load_model(folder, "cpu", fp16=fp16)
+@pytest.mark.parametrize(("options", "dtype"), [({}, torch.float32), ({"fp16": True}, torch.float16), ({"bf16": True}, torch.bfloat16)])
+def test_loads_a_folder(folder, llama, tok, options, dtype):
+    model, tokenizer = load_model(folder, "cpu", **options)
     assert {p.dtype for p in model.parameters()} == {dtype}
     assert not model.training
     torch.testing.assert_close(model.state_dict(), {k: v.to(dtype) for k, v in llama.state_dict().items()}, rtol=0, atol=0)

@@ -77,13 +77,15 @@ def draw(found: pandas.DataFrame, path: Path) -> None:
             for axes, name in ((wanted, "wanted"), (said, "said")):
                 axes.plot(mine["edit"], mine[name].rolling(width, min_periods=1).mean(), label=run, **mark)
             norms.plot(mine["edit"], mine["growth"], **mark)
-        for axes, name in ((wanted, "under v*"), (said, "in the model after the edit")):
+        for axes, name in ((wanted, "target under v*"), (said, "target in the model after its edit")):
             axes.set_ylim(-0.02, 1.02)
-            axes.set_ylabel(f"p(target) {name}" + (f", mean of {width} edits" if width > 1 else ""))
-        norms.set_ylabel("growth of mean |w|, edited layers (%)")
+            axes.set_title(name)
+            axes.set_ylabel("probability a token" + (f", mean of {width} edits" if width > 1 else ""))
+        norms.set_title("L1 norm of the edited layers")
+        norms.set_ylabel("growth of mean |w| (%)")
         for axes in (wanted, said, norms):
             axes.set_xlabel("edits made")
-        shared_legend(drawn, norms if norms.get_legend_handles_labels()[1] else wanted)
+        shared_legend(drawn, wanted)
 
 
 def _mean(values: Sequence[float]) -> float | None:

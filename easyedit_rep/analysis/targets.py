@@ -130,15 +130,18 @@ def draw(records: Sequence[dict], path: Path) -> None:
         before.boxplot(boxes, whis=(5, 95), showfliers=False, patch_artist=True, widths=0.5, **look)
         before.set_xticks(range(1, len(kinds) + 1), [NAMES[kind].replace(" ", "\n", 1) for kind in kinds])
         before.set_yscale("log")
-        before.set_ylabel("perplexity of the target before the edits")
+        before.set_title("targets before the edits")
+        before.set_ylabel("perplexity")
         for kind, line in zip(kinds, LINES, strict=False):
             mine = _of(records, kind)
             edits, points = [r for r in mine if "edit" in r], [r for r in mine if "after" in r]
             mark = {**line, "markevery": max(1, len(edits) // 6), "markersize": 4, "linewidth": 1.4}
             norms.plot([0, *(r["edit"] for r in edits)], [0, *map(growth, edits)], label=NAMES[kind], **mark)
             damage.plot([r["after"] for r in points], [r["held_out"] for r in points], **{**mark, "markevery": 1})
-        norms.set_ylabel("growth of mean |w|, edited layers (%)")
-        damage.set_ylabel("perplexity of held-out text")
+        norms.set_title("L1 norm of the edited layers")
+        norms.set_ylabel("growth of mean |w| (%)")
+        damage.set_title("held-out text")
+        damage.set_ylabel("perplexity")
         for axes in (norms, damage):
             axes.set_xlabel("edits made")
         shared_legend(drawn, norms)

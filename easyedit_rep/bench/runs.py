@@ -127,11 +127,12 @@ class Editors:
         if run != self._run:
             h = load_hparams(str(run.hparams))
             h.rep = replace(h.rep, seed=run.seed)
-            wanted = (h.model_name, h.device if self._device is None else self._device, h.fp16, h.model_parallel)
+            options = {name: getattr(h, name) for name in ("fp16", "bf16", "model_parallel")}
+            wanted = (h.model_name, h.device if self._device is None else self._device, options)
             if wanted != self._loaded:
                 self._editor = self._loaded = None
                 gc.collect()  # a model and its ledger hold each other; two models would not fit
-                model, tok = load_model(*wanted[:2], fp16=h.fp16, model_parallel=h.model_parallel)
+                model, tok = load_model(*wanted[:2], **options)
             else:
                 model, tok = self._editor.model, self._editor.tok
             self._editor = RobustEditor.from_hparams(h, model, tok)

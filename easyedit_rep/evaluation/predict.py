@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from ..anatomy import Anatomy
+from ..memory.linear import fast_linears
 from ..memory.tokens import batches, continuation, pad, token_budget
 
 
@@ -34,7 +35,7 @@ def predict(anatomy: Anatomy, tok, texts: Sequence[str], targets: Sequence[str],
     for group in batches([len(row) for row in rows], budget or token_budget(anatomy.embedding_device)):
         ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
         spans = [(len(split[i][0]) - 1, len(rows[i])) for i in group]
-        with torch.no_grad():
+        with torch.no_grad(), fast_linears(anatomy.model):
             hidden = anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             # Only the positions that predict a target token go through the vocabulary projection.
             wanted = torch.cat([hidden[j, a:b] for j, (a, b) in enumerate(spans)])

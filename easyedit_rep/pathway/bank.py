@@ -1,4 +1,5 @@
-"""Many gates at once: their first layers, by far the largest part of a pathway, in one matrix that they all are views of."""
+"""Many gates at once, in one matrix that they all are views of: of trained pathways the first layers, by far their largest part, and
+of closed-form ones the detectors."""
 
 from collections.abc import Sequence
 
@@ -29,9 +30,48 @@ def gate_logits(keys: Tensor, first: Sequence[nn.Linear], second: Sequence[nn.Li
     return torch.cat(parts).view(*keys.shape[:-1], len(first)) if parts else keys.new_empty(*keys.shape[:-1], len(first))
 
 
+class DetectorBank:
+    """The detectors and keys of n closed-form pathways, asked in one product, and the key of the one that opens furthest looked up.
+
+    Parameters become views of the two matrices here, so writing to a parameter writes to these; one that is replaced or moved wants
+    a new bank.
+    """
+
+    def __init__(self, pathways: Sequence[tuple[nn.Linear, nn.Linear]]):
+        """`pathways`: (detectors D -> p, key 1 -> D) of each, float32 or as the model was converted to."""
+        gates = [gate for gate, _ in pathways]
+        self.weight = _together([gate.weight for gate in gates])
+        self.bias = _together([gate.bias for gate in gates])
+        self.keys = _together([key.weight for _, key in pathways]).view(len(pathways), -1)
+        sizes = torch.tensor([gate.out_features for gate in gates], device=self.weight.device)
+        self.owner = torch.arange(len(gates), device=sizes.device).repeat_interleave(sizes)
+
+    def __call__(self, keys: Tensor, raw: Tensor) -> Tensor:
+        """`keys` (..., D) of any dtype with another key where a pathway opens at `raw`, the same before any pathway, in float32.
+
+        A CPU asks first whether any is open; a GPU would have to wait for the answer, and a compiled graph would break.
+        """
+        margin, first = F.linear(raw, self.weight.float(), self.bias.float()).max(-1)
+        opened = (margin > 0)[..., None]
+        if keys.device.type == "cpu" and not torch.compiler.is_compiling() and not opened.any():
+            return keys
+        return torch.where(opened, F.embedding(self.owner[first], self.keys).to(keys.dtype), keys)
+
+
 def _one(keys: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
     hidden = F.gelu(F.linear(keys, first.weight.float(), first.bias.float()))
     return F.linear(hidden, second.weight.float(), second.bias.float())
+
+
+@torch.compiler.disable
+def _together(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """All `parameters`, end to end along their first axis, and they themselves made views of it."""
+    # Also when the model runs in inference mode the parameters stay such as autograd can use.
+    with torch.inference_mode(False), torch.no_grad():
+        whole = torch.cat([p.detach() for p in parameters])
+        for p, view in zip(parameters, whole.split([len(p) for p in parameters]), strict=True):
+            p.data = view
+    return whole
 
 
 def _stacked(layers: Sequence[nn.Linear]) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..memory.delta import scratch_weights
 from ..methods.base import BaseEdit, Memory
+from .closed import ClosedForm, solve_layer
 from .config import RepConfig
 from .examples import Examples, read_training_keys
 from .layer import RepLayer
@@ -32,8 +33,9 @@ def build_pathways(
     config: PathwayTraining,
     seed: int,
     text_keys: Mapping[int, Tensor] | None = None,
+    closed: ClosedForm = ClosedForm(),  # noqa: B008 (frozen)
 ) -> tuple[list[dict[int, dict[str, Tensor]]], dict[int, list[dict[str, float]]]]:
-    """Train the pathways of every request of `base`, from the lowest layer up.
+    """Make the pathways of every request of `base`, from the lowest layer up.
 
     No gradient crosses a layer (REP, appendix B.3). The keys of a layer are read with everything below it as it will be at test: the
     edited weights of the lower layers, and the lower pathways of all requests, trained.
@@ -41,9 +43,10 @@ def build_pathways(
     Args:
         examples: one for each request, in the order of `base.keys`.
         text_keys: {layer: (m, D)} keys of ordinary text.
+        closed: how pathways of that kind are made; `config` then only says what they are made from.
 
     Returns:
-        per request {layer: pathway tensors}; and {layer: last losses per request}.
+        per request {layer: pathway tensors}; and {layer: last losses per request, or what `solve_layer` tells}.
     """
     anatomy, layers = memory.anatomy, sorted(base.deltas)
     tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
@@ -57,7 +60,11 @@ def build_pathways(
             module = RepLayer(anatomy.projection(layer), names[0], shape)
             for name in names[1:]:
                 module.update_layer(name, shape)
-            losses[layer] = [train_layer(module, keys[i], name, config, seed) for i, name in enumerate(names)]
+            if shape.kind == "closed":
+                c = memory.covariances.get(layer)
+                losses[layer] = [solve_layer(module, k, name, closed, c and c.moment) for k, name in zip(keys, names, strict=True)]
+            else:
+                losses[layer] = [train_layer(module, k, name, config, seed) for k, name in zip(keys, names, strict=True)]
             for i, name in enumerate(names):
                 tensors[i][layer] = detached_state(module, name)
             if layer in running:

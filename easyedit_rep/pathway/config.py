@@ -6,10 +6,18 @@ from typing import Any
 from peft import PeftConfig
 from peft.utils import PeftType
 
+from ..errors import EditError
+
+KINDS = ("paper", "closed")
+
 
 @dataclass
 class RepConfig(PeftConfig):
-    """Configuration of a robust edit pathway (REP, section 4 and appendix B.3)."""
+    """Configuration of a robust edit pathway.
+
+    `kind` says which one: `paper` (REP, section 4 and appendix B.3) is a gate and a projection that are trained and has all the sizes
+    below; `closed` is a linear gate in front of one stored key, both in closed form (`closed.py`), and has only `detectors`.
+    """
 
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Full names of the down-projections."})
     rank: int = field(default=32, metadata={"help": "Inner size of the projection."})
@@ -24,12 +32,16 @@ class RepConfig(PeftConfig):
             "whole changes are}}; the other fields then say nothing."
         },
     )
+    kind: str = field(default="paper", metadata={"help": "paper | closed."})
+    detectors: int = field(default=1, metadata={"help": "closed: linear gates of one pathway, any of which opens it."})
 
     def __post_init__(self):
         super().__post_init__()
         self.peft_type = PeftType.REP
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
+        if self.kind not in KINDS:
+            raise EditError(f"pathway.kind: {self.kind!r} is not one of {', '.join(KINDS)}")
 
     @property
     def shape(self) -> dict[str, Any]:

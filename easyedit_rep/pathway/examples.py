@@ -10,8 +10,8 @@ from ..memory.keys import read_token_keys
 from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
-from ..queries.forms import subject_forms
-from ..queries.negatives import OrdinaryText, negative_prompts
+from ..queries.forms import filled, subject_forms, varied_templates
+from ..queries.negatives import OrdinaryText, matched_prompts, negative_prompts
 from ..request import EditRequest
 from .training import PathwayTraining, TrainingKeys
 
@@ -19,8 +19,9 @@ from .training import PathwayTraining, TrainingKeys
 def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[str], config: PathwayTraining) -> list[Prompt]:
     """The bare prompt first, then contexts × {subject, in-domain rephrases, in-domain shuffles}, then in-domain long contexts.
 
-    With `subject_forms`, each rule-made form follows under every seventh context: they are many. A form that is a held-out name of this
-    subject, whatever its case and spacing, is left out: it would be out-of-domain no more.
+    With `subject_forms`, each rule-made form follows under every seventh context: they are many; with `varied_forms` that many more,
+    last of all, under the bare prompt and one context by turns. A form that is a held-out name of this subject, whatever its case and
+    spacing, is left out: it would be out-of-domain no more.
     """
     prompt = request.located
     templates = [prompt]
@@ -30,13 +31,25 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
     contexts = list(dict.fromkeys(contexts))
     subjects = dict.fromkeys([request.subject, *queries.rephrase.in_domain, *queries.shuffle.in_domain])
     prompts = [t.with_subject(s).after(c) for s in subjects for t in templates for c in contexts]
+    held_out = {_folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
     if config.subject_forms:
-        held_out = {_folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
         forms = (form for form in subject_forms(request.subject) if form not in subjects and _folded(form) not in held_out)
         prompts += [prompt.with_subject(form).after(c) for form in forms for c in contexts[::7]]
     if config.long_in_training:
         prompts += [prompt.after(text + " ") for text in queries.long.in_domain]
-    return prompts
+    varied = (filled(template, request.subject) for template in varied_templates(request.subject, config.varied_forms))
+    varied = (prompt.with_subject(form) for form in varied if _folded(form) not in held_out)
+    return prompts + [p.after(contexts[i % len(contexts)] if i % 2 else "") for i, p in enumerate(varied)]
+
+
+def _kind(prompt: Prompt, request: EditRequest, queries: Queries) -> str:
+    """Of a training prompt: which queries it is like."""
+    if prompt.subject == request.subject:
+        long = queries.long.in_domain
+        return "long" if any(prompt.prefix.startswith(text) for text in long) else "subject"
+    if prompt.subject in queries.rephrase.in_domain:
+        return "rephrase"
+    return "shuffle" if prompt.subject in queries.shuffle.in_domain else "forms"
 
 
 def _folded(name: str) -> str:
@@ -52,11 +65,15 @@ class Examples:
         located: the training prompts, the bare one first.
         own: which of them hold the request's own subject -> index of the subject's first token.
         others: prompts about other subjects.
+        kinds: of each training prompt, what it is like: `subject`, `rephrase`, `shuffle`, `long` or `forms`.
+        own_word: of each, whether its subject's last token is one of the request's own subject's.
     """
 
     located: Sequence[Located]
     own: Mapping[int, int]
     others: Sequence[Located]
+    kinds: tuple[str, ...]
+    own_word: tuple[bool, ...]
 
     @classmethod
     def of(
@@ -70,7 +87,15 @@ class Examples:
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
-        return cls(located, own, [locate(tok, p) for p in made])
+            made += matched_prompts(request, queries.rephrase.in_domain, text, config.varied_forms, seed)
+        words = {i for space in ("", " ") for i in tok(space + request.subject, add_special_tokens=False)["input_ids"]}
+        return cls(
+            located,
+            own,
+            [locate(tok, p) for p in made],
+            tuple(_kind(p, request, queries) for p in prompts),
+            tuple(p.ids[p.last] in words for p in located),
+        )
 
     def texts(self) -> list[list[int]]:
         """Token ids to read. What follows a subject is the same words again and again; it is read, for negatives, after the
@@ -88,7 +113,14 @@ class Examples:
             "others": torch.cat(list(other_rows)) if other_rows else keys[:0],
             "text": keys[:0] if text_keys is None else text_keys.to(keys),
         }
-        return TrainingKeys(keys[1:], keys[0], star.to(keys), target.to(keys) / target.norm().to(keys), groups)
+        others_last = torch.stack([row[p.last] for row, p in zip(other_rows, self.others, strict=True)]) if other_rows else keys[:0]
+        own_word = torch.tensor(self.own_word[1:], device=keys.device)
+        unit = target.to(keys) / target.norm().to(keys)
+        before = [rows[i][: self.located[i].last] for i in self.own]  # of the bare prompt first
+        behind = [rows[i][self.located[i].last + 1 :] for i in self.own]
+        own = torch.cat([torch.cat(pair) for pair in zip(before, behind, strict=True)])
+        shut = torch.cat([before[0], *behind])
+        return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word)
 
 
 def read_training_keys(

@@ -1,4 +1,4 @@
-"""k̂ = k + gate(k) · proj(k): the key adapter in front of a down-projection (REP, Eq. 3)."""
+"""The key adapter in front of a down-projection: k̂ = k + gate(k) · proj(k) (REP, Eq. 3), or another key where a detector opens."""
 
 import math
 
@@ -9,21 +9,30 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from .addition import Addition, added
-from .bank import gate_logits
+from .bank import DetectorBank, gate_logits
 from .config import RepConfig
 
 
 class RepLayer(nn.Module, BaseTunerLayer):
-    """Stands in the place of a down-projection and adapts its input, per token.
+    """Stands in the place of a down-projection and adapts its input, per token. Pathways of both kinds may stand side by side.
 
+    `paper`:
     projection  p(k) = B·A·k, rank r, B = 0 at first, so a fresh pathway is the identity
     gate        g(k) = sigmoid(w₂·GELU(W₁k + b₁) + b₂), inner size gate_ratio · D
     training    k̂ = k + g(k) · p(k)          (dropout on p's input)
     test        k̂ = k + 1[g(k) > τ] · p(k)
 
     Several active pathways each see the raw key and their contributions are summed, so their order does not matter; with `chain` in
-    its configuration each sees what the one attached before it gave (REP, appendix D). The maths is float32 whatever the model's
-    dtype; where no gate is open the key passes through bit for bit.
+    its configuration each sees what the one attached before it gave (REP, appendix D).
+
+    `closed`:
+    margin      max over its detectors of w·k + b
+    key         what k̂ is where the margin is above 0; else k
+
+    Of several that open at a token the one of the highest margin acts, alone (also before any of the other kind); of equal ones the
+    first attached.
+
+    The maths is float32 whatever the model's dtype; where nothing is open the key passes through bit for bit.
 
     The parameters of the down-projection stay parameters of this module under their own names: `model.get_parameter` and look-ups
     in `named_parameters()` or a state dict find them exactly where they were.
@@ -32,7 +41,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
     adapter `a` is called `a/i` here; its tensors stand in containers of their own, `rep_down_i`, under the adapter's name.
     """
 
-    adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out")
+    adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out", "rep_gate", "rep_key")
     other_param_names = ("rep_count",)
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: RepConfig, module: str | None = None):
@@ -45,10 +54,12 @@ class RepLayer(nn.Module, BaseTunerLayer):
         for name in self.adapter_layer_names:
             setattr(self, name, nn.ModuleDict())
         self.rep_count: dict[str, int] = {}
+        self.rep_kind: dict[str, str] = {}
         self.rep_threshold: dict[str, float] = {}
         self.rep_dropout: dict[str, float] = {}
         self.rep_chain: dict[str, bool] = {}
         self.merged_adapters = []
+        self._forget()
         # A quantised weight is packed, so its shape says nothing.
         self.in_features = base_layer.nx if isinstance(base_layer, Conv1D) else base_layer.in_features
         self.out_features = base_layer.nf if isinstance(base_layer, Conv1D) else base_layer.out_features
@@ -83,13 +94,44 @@ class RepLayer(nn.Module, BaseTunerLayer):
         """The pathways of `adapters`, in their order."""
         return [f"{name}/{i}" if i else name for name in adapters for i in range(self.rep_count.get(name, 0))]
 
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Make these adapters, and no others, the active ones."""
+        self._forget()
+        super().set_adapter(adapter_names, inference_mode=inference_mode)
+
+    def _forget(self) -> None:
+        """What was put together for the active pathways is put together anew when it is next asked for."""
+        self._active: tuple[list[str], list[str]] | None = None
+        self._bank: DetectorBank | None = None
+
+    def _apply(self, fn, recurse=True):
+        self._forget()  # parameters are about to move, each by itself
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict:
+        """For copies: a copied parameter is no longer a view of the bank's matrix."""
+        return {**self.__dict__, "_bank": None}
+
     def delete_adapter(self, adapter_name: str) -> None:
+        """Take an adapter out."""
+        self._forget()
         super().delete_adapter(adapter_name)
-        for table in (self.rep_threshold, self.rep_dropout, self.rep_chain):
+        for table in (self.rep_kind, self.rep_threshold, self.rep_dropout, self.rep_chain):
             for name in [name for name in table if name.partition("/")[0] == adapter_name]:
                 del table[name]
 
     def _add_pathway(self, adapter: str, i: int, config: RepConfig) -> None:
+        make = {"paper": self._trained_parts, "closed": self._closed_parts}[config.kind]
+        for group, layer in make(config).items():
+            self._container(numbered(group, i))[adapter] = layer
+        name = f"{adapter}/{i}" if i else adapter
+        self.rep_kind[name] = config.kind
+        if config.kind == "paper":
+            self.rep_threshold[name] = config.threshold
+            self.rep_dropout[name] = config.dropout
+            self.rep_chain[name] = config.chain
+
+    def _trained_parts(self, config: RepConfig) -> dict[str, nn.Linear]:
         size, inner = self.in_features, max(1, int(self.in_features * config.gate_ratio))
         place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
         layers = {
@@ -99,15 +141,18 @@ class RepLayer(nn.Module, BaseTunerLayer):
             "rep_gate_out": nn.Linear(inner, 1, **place),
         }
         nn.init.zeros_(layers["rep_up"].weight)
-        for group, layer in layers.items():
-            self._container(numbered(group, i))[adapter] = layer
-        name = f"{adapter}/{i}" if i else adapter
-        self.rep_threshold[name] = config.threshold
-        self.rep_dropout[name] = config.dropout
-        self.rep_chain[name] = config.chain
+        return layers
+
+    def _closed_parts(self, config: RepConfig) -> dict[str, nn.Linear]:
+        place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
+        gate = nn.Linear(self.in_features, config.detectors, **place)
+        key = nn.Linear(1, self.in_features, bias=False, **place)
+        for parameter in (gate.weight, gate.bias, key.weight):
+            nn.init.zeros_(parameter)
+        return {"rep_gate": gate, "rep_key": key}
 
     def reset(self, adapter_name: str, generator: torch.Generator) -> None:
-        """Draw the start weights of one pathway from `generator` (the distributions nn.Linear uses)."""
+        """Draw the start weights of one trained pathway from `generator` (the distributions nn.Linear uses)."""
         for group in (self.rep_down, self.rep_gate_in, self.rep_gate_out):
             linear = group[adapter_name]
             bound = 1 / math.sqrt(linear.in_features)
@@ -138,19 +183,39 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def is_open(self, keys: Tensor, adapter: str) -> Tensor:
         """(..., 1) bool: where the gate lets the pathway act at test."""
+        if self.rep_kind[adapter] == "closed":
+            return _linear(keys.float(), self.part("rep_gate", adapter)).amax(-1, keepdim=True) > 0
         return self.gate_logit(keys.float(), adapter).sigmoid() > self.rep_threshold[adapter]
 
     def adapt(self, keys: Tensor) -> Tensor:
         """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""
-        names = self.pathways(self.active_adapters)
-        if self.disable_adapters or not names:
-            return keys
+        trained, closed = ([], []) if self.disable_adapters else self._acting()
+        if not trained and not closed:
+            return keys  # the very tensor
         with torch.autocast(keys.device.type, enabled=False):
             raw = keys.float()
-            if self.training:
-                return (raw + sum(self.soft(raw, name) - raw for name in names)).to(keys.dtype)
-            moved, touched = self._chained(raw, names) if any(self.rep_chain[name] for name in names) else self._summed(raw, names)
-            return torch.where(touched, moved.to(keys.dtype), keys)
+            out = self._trained(keys, raw, trained) if trained else keys
+            return self._detected(out, raw, closed) if closed else out
+
+    def _acting(self) -> tuple[list[str], list[str]]:
+        """The active pathways of either kind. Kept, since a thousand names take longer to sort than a token's products."""
+        if self._active is None:
+            names = self.pathways(self.active_adapters)
+            self._active = tuple([name for name in names if self.rep_kind[name] == kind] for kind in ("paper", "closed"))
+        return self._active
+
+    def _trained(self, keys: Tensor, raw: Tensor, names: list[str]) -> Tensor:
+        """k̂ of the active pathways of the paper's kind, in the dtype of `keys`."""
+        if self.training:
+            return (raw + sum(self.soft(raw, name) - raw for name in names)).to(keys.dtype)
+        moved, touched = self._chained(raw, names) if any(self.rep_chain[name] for name in names) else self._summed(raw, names)
+        return torch.where(touched, moved.to(keys.dtype), keys)
+
+    def _detected(self, keys: Tensor, raw: Tensor, names: list[str]) -> Tensor:
+        """`keys`, and where a detector of an active closed-form pathway opens, that pathway's key."""
+        if self._bank is None:
+            self._bank = DetectorBank([(self.part("rep_gate", name), self.part("rep_key", name)) for name in names])
+        return self._bank(keys, raw)
 
     def _summed(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:
         """k̂ with every pathway on the raw key, and where any gate is open."""
@@ -179,7 +244,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters or len(self.adapter_layer_names) == len(type(self).adapter_layer_names):
             return values
         changes = [getattr(self, group) for group in self.adapter_layer_names if group.startswith("rep_change")]
-        more = added(keys, self.rep_right, self.rep_left, changes, self.active_adapters)
+        more = added(keys, getattr(self, "rep_right", {}), getattr(self, "rep_left", {}), changes, self.active_adapters)
         return values if more is None else (values.float() + more).to(values.dtype)
 
     def extra_repr(self) -> str:

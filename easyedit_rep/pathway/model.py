@@ -153,6 +153,7 @@ def detached_state(layer: RepLayer, name: str) -> dict[str, Tensor]:
     return {
         f"{group}.{key}": value.detach().to("cpu", copy=True)
         for group in layer.adapter_layer_names
+        if name in getattr(layer, group)
         for key, value in getattr(layer, group)[name].named_parameters()
     }
 

@@ -38,8 +38,9 @@ class PathwayTraining:
         negatives_per_step: how many other tokens' keys each step sees.
         other_subjects: how many prompts about other subjects give negatives, lexically close ones among them.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
-        gate_dtype: what the gate's matrix, by far the largest part of a pathway, is rounded to once it is trained: `float32` (it is not),
-            or `bfloat16`, which halves the file of a saved edit.
+        varied_forms: also for so many forms drawn from many more rules and words, each also put on other subjects, as negatives.
+        gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
+            not), or `bfloat16`, which halves the file of a saved edit.
     """
 
     steps: int = 10
@@ -57,6 +58,7 @@ class PathwayTraining:
     negatives_per_step: int = 256
     other_subjects: int = 0
     subject_forms: bool = False
+    varied_forms: int = 0
     gate_dtype: str = "float32"
 
     def __post_init__(self):
@@ -88,6 +90,12 @@ class TrainingKeys:
         mean: (D,) k*, averaged over the contexts.
         target: (D,) unit direction t.
         negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty.
+        own: (m, D) of the `prompt` negatives those in prompts about the subject by its own name. The tokens of another name before its last
+            are the subject too, and for a pathway that may act at any of them no negatives.
+        shut: (m, D) of these those of the bare prompt, and those behind the subject.
+        others_last: (m, D) of the `others` those at other subjects' last tokens, the ones most like the positives.
+        kinds: of each positive, which kind of prompt it is from; what closed-form pathways count alike.
+        own_word: (n,) bool, whether its token is one of the subject's own.
     """
 
     positives: Tensor
@@ -95,6 +103,11 @@ class TrainingKeys:
     mean: Tensor
     target: Tensor
     negatives: Mapping[str, Tensor]
+    own: Tensor | None = None
+    shut: Tensor | None = None
+    others_last: Tensor | None = None
+    kinds: tuple[str, ...] = ()
+    own_word: Tensor | None = None
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -118,7 +131,8 @@ def train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayT
     schedule = torch.Generator().manual_seed(seed)
     dropout = torch.Generator(device).manual_seed(seed)
     layer.reset(name, torch.Generator(layer.base_layer.weight.device).manual_seed(seed))
-    trained = [p for group in layer.adapter_layer_names for p in getattr(layer, group)[name].parameters()]
+    groups = (getattr(layer, group) for group in layer.adapter_layer_names)
+    trained = [p for group in groups if name in group for p in group[name].parameters()]
     for p in trained:
         p.requires_grad_(True)
     optimiser = torch.optim.Adam(trained, lr=config.lr)
@@ -159,7 +173,7 @@ def _draw(groups: Mapping[str, Tensor], n: int, generator: torch.Generator) -> T
     picked = []
     for kind, keys in groups.items():
         index = torch.randint(len(keys), (max(1, round(n * SHARES[kind] / total)),), generator=generator)
-        picked.append(keys[index.to(keys.device)])
+        picked.append(keys.index_select(0, index.to(keys.device)))
     return torch.cat(picked)
 
 

@@ -1,6 +1,8 @@
 """A run that is stopped and started again ends with the records of one that was not."""
 
+import importlib
 import random
+import sys
 
 import pytest
 
@@ -114,3 +116,10 @@ def test_known_only_tells_its_counts(run, editor):
     assert told == [
         f"{len(kept)} of 4 facts are known to the model; left out: {3 - len(kept)} answered otherwise, 1 without a ground truth"
     ]
+
+
+def test_workers_without_ray_are_refused_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "easyedit_rep.bench.workers", raising=False)
+    with pytest.raises(EditError, match=r'--workers needs Ray: pip install "easyedit_rep\[ray\]"'):
+        importlib.import_module("easyedit_rep.bench.workers")

@@ -200,6 +200,20 @@ def test_steps_in_bfloat16_follow_those_in_float32(model, tok, task):
     assert not any("forward" in m.__dict__ for m in model.modules())
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("task", TASKS, ids=["BOS", "one token", "at the end", "short"])
+@pytest.mark.parametrize("steps", [2, 3, 12])
+def test_replayed_graphs_do_what_steps_do(model, tok, task, steps):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    anatomy = Anatomy(model.cuda())
+    for _ in range(2):  # a second edit in the same process
+        (plain,) = optimise_values(anatomy, tok, 1, [task], config(v_num_grad_steps=steps))
+        (graphed,) = optimise_values(anatomy, tok, 1, [task], config(v_num_grad_steps=steps, cuda_graphs=True))
+        assert (graphed.steps, graphed.loss) == (plain.steps, pytest.approx(plain.loss, rel=1e-3))
+        torch.testing.assert_close(graphed.change, plain.change, rtol=1e-2, atol=1e-3 * plain.change.abs().max().item())
+
+
 def test_broken_weights_are_refused(llama, tok):
     with torch.no_grad():
         llama.model.layers[3].mlp.up_proj.weight[0, 0] = torch.inf

@@ -99,3 +99,30 @@ def test_negatives_are_other_tokens_never_the_subjects_last(llama, tok, make_mem
         assert torch.cdist(rows, last).min() > 1e-3, kind  # min() of nothing raises
     none = read(memory, 1, star, PAPER).negatives
     assert len(none["text"]) == len(none["others"]) == 0
+
+
+def test_positives_are_told_apart_by_what_they_are_like(llama, tok, make_memory):
+    memory = make_memory(llama, tok, contexts=CONTEXTS[:2])
+    config = replace(PAPER, subject_forms=True, varied_forms=6)
+    found = read(memory, 1, torch.randn(48), config)
+    prompts = training_prompts(REQUEST, QUERIES, memory.contexts, config)[1:]
+    want = {"Ann Lee": "subject", "A. Lee": "rephrase", "Lee Ann": "shuffle"}
+    assert len(found.kinds) == len(found.positives) == len(found.own_word) == len(prompts)
+    for prompt, kind, own in zip(prompts, found.kinds, found.own_word.tolist(), strict=True):
+        long = prompt.prefix.startswith("It was winter.")
+        assert kind == ("long" if long else want.get(prompt.subject, "forms"))
+        if prompt.subject in ("Ann Lee", "A. Lee"):
+            assert own
+    assert set(found.kinds) == {"subject", "rephrase", "shuffle", "long", "forms"}
+    assert not found.own_word.all()
+
+
+def test_own_prompts_other_tokens_and_those_behind_the_subject(llama, tok, make_memory):
+    memory = make_memory(llama, tok, contexts=CONTEXTS[:2])
+    found = read(memory, 1, torch.randn(48), replace(PAPER, subject_forms=True))
+    own = [p for p in training_prompts(REQUEST, QUERIES, memory.contexts, PAPER) if p.subject == REQUEST.subject]
+    located = [locate(tok, p) for p in own]
+    assert len(found.own) == sum(len(p.ids) - 1 for p in located) < len(found.negatives["prompt"])
+    assert len(found.shut) == located[0].last + sum(len(p.ids) - p.last - 1 for p in located)
+    assert all((key == found.own).all(-1).any() for key in found.shut)
+    assert not any((key == found.prompt).all() for key in found.shut)

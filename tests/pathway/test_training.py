@@ -48,7 +48,7 @@ def oracle(keys, config, seed):
     layer = make_layer()
     layer.reset("a", torch.Generator().manual_seed(seed))
     p = {key: value.double().requires_grad_() for key, value in detached_state(layer, "a").items()}
-    k = SimpleNamespace(**{name: value.double() for name, value in vars(keys).items() if name != "negatives"})
+    k = SimpleNamespace(**{name: getattr(keys, name).double() for name in ("positives", "prompt", "mean", "target")})
     share = SHARES["prompt"] / (SHARES["prompt"] + SHARES["text"])
     adam = torch.optim.Adam(p.values(), lr=config.lr)
 

@@ -9,7 +9,6 @@ from ..atomic import Atomic, Tail
 from .clean import Dropped, clean_event, clean_tail, content_words, normal
 from .relations import TEMPLATES, prompt_of
 
-
 SHARED = 3
 """Events a tail may have been said of and still be offered as untrue of another."""
 

@@ -1,0 +1,83 @@
+"""Where pathways open in ordinary text, that is about none of their subjects: each such token is a false fire."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..errors import EditError
+from ..memory.tokens import batches, pad, token_budget
+from ..pathway.model import layers_of
+
+
+class FalseFires(NamedTuple):
+    """How often the active pathways of a model opened.
+
+    Attributes:
+        tokens: read, special ones included.
+        fires: tokens at which any pathway of any layer opened.
+        by_pathway: {pathway: tokens at which it opened in some layer}; a token at which two open counts for both.
+    """
+
+    tokens: int
+    fires: int
+    by_pathway: dict[str, int]
+
+    @property
+    def per_10_000(self) -> float:
+        """False fires in 10,000 tokens."""
+        return 1e4 * self.fires / self.tokens
+
+
+@torch.no_grad()
+def false_fires(model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_length: int = 256) -> FalseFires:
+    """Read up to `n_tokens` tokens of `texts`, each cut to `max_length`, with the edited `model`, and count where its pathways open.
+
+    Every layer sees what it would at test: with the edits and open pathways below it in place.
+
+    Raises:
+        EditError: the model carries no pathways, or there is no text.
+    """
+    layers = list(layers_of(model).values())
+    if not layers:
+        raise EditError("the model carries no pathways: install edits that have them first")
+    rows, total = [], 0
+    for text in texts:
+        row = tok(text, truncation=True, max_length=max_length)["input_ids"][: n_tokens - total]
+        if row:
+            rows.append(row)
+            total += len(row)
+        if total >= n_tokens:
+            break
+    if not rows:
+        raise EditError("no text to count false fires in: give a corpus")
+    names = sorted({name for layer in layers for name in layer.active_adapters})
+    counts, fires, opened = dict.fromkeys(names, 0), 0, {}
+    handles = [layer.register_forward_pre_hook(_noting(opened)) for layer in layers]
+    device = next(model.parameters()).device
+    try:
+        for group in batches([len(row) for row in rows], token_budget(device)):
+            ids, mask = pad([rows[i] for i in group], device)
+            opened.clear()
+            model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+            real = mask.bool()
+            fires += int((torch.stack([o.to(device) for o in opened.values()]).any(0) & real).sum())
+            for name, where in opened.items():
+                counts[name] += int((where.to(device) & real).sum())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return FalseFires(total, fires, counts)
+
+
+def _noting(opened: dict[str, torch.Tensor]):
+    """A hook that notes in `opened`, by pathway, the tokens (n, T) at which it opens in this layer or did in one before."""
+
+    def hook(layer, args):
+        for name in layer.active_adapters:
+            if name in layer.pathways:
+                here = layer.is_open(args[0], name).squeeze(-1)
+                opened[name] = opened[name].to(here.device) | here if name in opened else here
+
+    return hook

@@ -1,0 +1,72 @@
+"""How much memory editing takes on the model's device: an estimate from shapes alone, made before anything is."""
+
+import torch
+
+from ..anatomy import Anatomy
+from ..errors import EditError
+from .tokens import token_budget
+from .values import REPLAYED_TOKENS
+
+GIB = 2**30
+FORMS = 16
+"""Tokens a request's suffix is taken to have: the subject's last one, the rest of the prompt, the target."""
+
+
+def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
+    """Bytes by what they are for, on the device of the edited layers.
+
+    Counted to the byte: weights, the copies of W that undoing and a running edit need, C with its Cholesky factor (where it is kept
+    there), pathways while they are trained (parameter, gradient, Adam's two). Estimated from above: the graph of v*'s optimisation for
+    Llama's kind of layer, the last logits, and the keys that are read for a pathway.
+
+    Args:
+        batch: the base method optimises several requests at once.
+    """
+    device = anatomy.weight(hparams.layers[0]).device
+    config = anatomy.model.config.get_text_config()
+    dtype = anatomy.weight(hparams.layers[0]).dtype
+    size, hidden, vocabulary = anatomy.key_size(hparams.layers[0]), config.hidden_size, config.vocab_size
+    layers, above = len(hparams.layers), anatomy.n_layers - min(hparams.layers)
+    held = [t for t in (*anatomy.model.parameters(), *anatomy.model.buffers()) if t.device == device]  # tied ones come once
+    written = [anatomy.weight(layer) for layer in hparams.layers]
+    lengths = hparams.context_template_length_params or []
+    rows = 2 + sum(n for _, n in lengths)
+    prefix = 32 + max((length for length, _ in lengths), default=0)
+    tokens = REPLAYED_TOKENS if batch else min(REPLAYED_TOKENS, rows * FORMS)
+    # A token's share of the graph: what norms keep in float32, and what attention and the MLP keep in the model's dtype.
+    graph = tokens * (24 * hidden + dtype.itemsize * (8 * hidden + 4 * size)) + (tokens // FORMS) * prefix * 4 * hidden * dtype.itemsize
+    need = {
+        "weights": sum(t.numel() * t.itemsize for t in held),
+        "copies of W": 2 * sum(w.numel() * w.itemsize for w in written),
+        "statistics": 16 * size * size * layers if hparams.rep.statistics_device == "model" or device.type == "cpu" else 0,
+        "optimising values": graph * above + 16 * (tokens // FORMS) * 4 * vocabulary,
+    }
+    if hparams.rep.v_dtype is not None and getattr(torch, hparams.rep.v_dtype) != dtype:
+        replayed = [p for i in range(min(hparams.layers), anatomy.n_layers) for p in anatomy.layer(i).parameters()]
+        need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
+    if hparams.rep.pathways:
+        shape = hparams.rep.pathway
+        parameters = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1
+        need["pathway"] = 4 * 4 * parameters + 4 * parameters * (layers - 1)
+        need["reading keys"] = token_budget(device) * (3 * dtype.itemsize + 4) * size
+    return need
+
+
+def check_memory(anatomy: Anatomy, hparams, batch: bool) -> None:
+    """Raise `EditError` where `rep.max_memory` is less than an edit is estimated to take."""
+    allowed = hparams.rep.max_memory
+    if allowed is None:
+        return
+    need = estimate(anatomy, hparams, batch)
+    total = sum(need.values()) / GIB
+    if total > allowed:
+        parts = ", ".join(f"{name} {value / GIB:.2g}" for name, value in sorted(need.items(), key=lambda item: -item[1])[:4])
+        hints = []
+        if anatomy.weight(hparams.layers[0]).dtype == torch.float32:
+            hints.append("bf16: true")
+        if hparams.rep.statistics_device == "model":
+            hints.append("rep.statistics_device: cpu")
+        if hparams.rep.v_dtype is not None:
+            hints.append("rep.v_dtype: null")
+        way = f"set {' or '.join(hints)}, or raise it" if hints else "raise it, or take a smaller model"
+        raise EditError(f"rep.max_memory: an edit takes about {total:.3g} GiB ({parts}), {allowed:g} are allowed: {way}")

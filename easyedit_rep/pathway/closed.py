@@ -1,0 +1,201 @@
+"""The closed-form pathway: gates that are linear discriminants, in front of one stored key. Nothing is trained.
+
+Where one of its detectors opens, the key becomes s·k₀, with k₀ the key of the edited prompt, at which the edit is exact: Ŵk̂ = s·v*. That
+is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008 with two detectors.
+
+A detector is a direction w and a threshold. w separates the keys a pathway must catch (positives) from those it must leave alone:
+
+    w ∝ (S + ρ·tr(S)/D · I)⁻¹ (m₊ − m₋)
+    S = mean over groups of negatives of E[k kᵀ]  +  C  +  σ · mean over groups of positives of E[(k − m₊)(k − m₊)ᵀ]
+
+with every group (the prompt's other tokens, the subject's first words, other subjects, text; the subject, its rephrases, shuffles,
+forms) counting the same whatever its size. C, the second moment of keys of ordinary text that the base method has anyway, stands for far
+more text than is read here. The spread of the positives makes w blind to how the name is put. Then the text tokens that come nearest
+(whitened collisions) become one more group, of more weight, and w is solved again.
+
+Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin`, of the scores of the words behind
+the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, and of the score that at most the share
+`false_fire` of text tokens reaches: text that w was not made from tells the tail, by its largest scores and an exponential beyond them
+(Pickands, 1975, with shape 0), since rates such as 1e-6 cannot be counted.
+
+With two detectors one is made from the positives whose last token is a word of the subject itself, the other from the rest ("… , a
+prominent figure in French cinema"): one direction for both is a compromise.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import EditError
+from .layer import RepLayer
+from .training import TrainingKeys
+
+TAIL = 0.005
+"""Share of the largest scores that tells the tail."""
+
+LARGEST = 2048
+"""Keys of a group of negatives that are enough to know it by; of more, evenly spaced ones are taken."""
+
+GAP = 0.02
+"""Between the score of a key that must stay shut and the threshold, so that no rounding opens it."""
+
+HELD_OUT = 1 / 3
+"""Share of the text's keys, its end, that thresholds are set by and directions are not made from."""
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """How a closed-form pathway is made.
+
+    Attributes:
+        false_fire: wished share of ordinary tokens at which a pathway opens.
+        margin: lowest threshold, between 0 (the mean of the negatives) and 1 (that of the positives).
+        strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it.
+        ridge: ρ.
+        spread: σ of a single detector and of that for the subject's own words.
+        spread_around: σ of the detector for other words.
+        text_weight: of C.
+        hard_share: share of the text's tokens that come nearest and are made negatives of their own.
+        hard_weight: their weight; that of all other negatives is 1.
+    """
+
+    false_fire: float = 1e-5
+    margin: float = 0.5
+    strength: float = 1.0
+    ridge: float = 0.1
+    spread: float = 1.0
+    spread_around: float = 5.0
+    text_weight: float = 1.0
+    hard_share: float = 0.05
+    hard_weight: float = 3.0
+
+    def __post_init__(self):
+        if not 0 < self.false_fire < 1:
+            raise EditError(f"rep.closed.false_fire: {self.false_fire} is not between 0 and 1")
+        if not 0 <= self.hard_share < 1:
+            raise EditError(f"rep.closed.hard_share: {self.hard_share} is not at least 0 and below 1")
+        for name in ("ridge", "strength"):
+            if getattr(self, name) <= 0:
+                raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not positive")
+        for name in ("spread", "spread_around", "text_weight", "hard_weight"):
+            if getattr(self, name) < 0:
+                raise EditError(f"rep.closed.{name}: {getattr(self, name)} is negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A half-space of keys: open where `weight`·k + `bias` > 0.
+
+    Attributes:
+        weight: (D,), scaled so that the mean scores of negatives and positives differ by 1.
+        threshold: of scores whose negatives average 0.
+    """
+
+    weight: Tensor
+    bias: float
+    threshold: float
+
+
+def tail_threshold(scores: Tensor, rate: float, share: float = TAIL) -> float:
+    """The score that the share `rate` of tokens is above, told by `scores` (n,) of a sample of them.
+
+    Counted where `rate` is at least `share`; beyond, the mean excess over that quantile is the scale of an exponential tail.
+    """
+    n = min(len(scores), max(2, round(len(scores) * share)))
+    if rate >= n / len(scores):
+        return scores.topk(int(len(scores) * rate)).values[-1].item()
+    top = scores.topk(n).values.double()
+    return (top[-1] + (top - top[-1]).mean() * math.log(n / len(scores) / rate)).item()
+
+
+def fit_detector(
+    positives: Sequence[Tensor],
+    negatives: Sequence[Tensor],
+    text: Tensor,
+    moment: Tensor | None,
+    options: ClosedForm,
+    spread: float,
+    rate: float,
+    shut: Tensor | None = None,
+) -> Detector:
+    """The discriminant between groups of keys, each (n, D); see the module's docstring.
+
+    Args:
+        text: (m, D) keys of ordinary text, of which the last third only sets the threshold.
+        moment: (D, D) C; None: that of `text`.
+        rate: wished false-fire rate.
+        shut: (n, D) keys at which it must be shut in any case.
+    """
+    seen, held_out = _divided(text)
+    moment = seen.T @ seen / len(seen) if moment is None else moment.to(seen)
+    moments = [*(g.T @ g / len(g) for g in negatives), moment]
+    means = [*(g.mean(0) for g in negatives), seen.mean(0)]
+    middle = torch.stack([g.mean(0) for g in positives]).mean(0)
+    scatter = sum(moments) / len(moments) + options.text_weight * moment
+    for centred in (g - middle for g in positives):
+        scatter.addmm_(centred.T, centred, alpha=spread / len(positives) / len(centred))
+    ridge = options.ridge * scatter.diagonal().mean()
+    weight = _solve(scatter, ridge, middle - sum(means) / len(means))
+    nearest = round(options.hard_share * len(seen))
+    if nearest and options.hard_weight:
+        hard = seen[(seen @ weight).topk(nearest).indices]
+        scatter.addmm_(hard.T, hard, alpha=options.hard_weight / len(hard))
+        mean = (sum(means) + options.hard_weight * hard.mean(0)) / (len(means) + options.hard_weight)
+        weight = _solve(scatter, ridge, middle - mean)
+    low = torch.stack([(g @ weight).mean() for g in (*negatives, seen)]).mean()
+    weight = weight / (middle @ weight - low)
+    low = torch.stack([(g @ weight).mean() for g in (*negatives, seen)]).mean().item()
+    threshold = max(options.margin, tail_threshold(held_out @ weight - low, rate))
+    if shut is not None and len(shut):
+        threshold = max(threshold, (shut @ weight).max().item() - low + GAP)
+    return Detector(weight, -low - threshold, threshold)
+
+
+def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedForm, moment: Tensor | None) -> dict[str, float]:
+    """Set the closed-form pathway `name` of one layer; returns the share of training keys and of unseen text at which it is open.
+
+    Raises:
+        EditError: there is no text to tell the subject from.
+    """
+    text = keys.negatives["text"]
+    if len(text) < 100:
+        raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
+    groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last]
+    groups = [g[:: -(-len(g) // LARGEST)] for g in groups if len(g)]
+    gate = layer.part("rep_gate", name)
+    sets = _positive_sets(keys, gate.out_features)
+    rate = options.false_fire / len(sets)
+    spreads = (options.spread, options.spread_around)
+    detectors = [fit_detector(p, groups, text, moment, options, s, rate, keys.shut) for p, s in zip(sets, spreads, strict=False)]
+    detectors += [detectors[0]] * (gate.out_features - len(detectors))
+    with torch.no_grad():
+        gate.weight.copy_(torch.stack([d.weight for d in detectors]))
+        gate.bias.copy_(gate.bias.new_tensor([d.bias for d in detectors]))
+        layer.part("rep_key", name).weight.copy_(options.strength * keys.prompt[:, None])
+    return {
+        "open": layer.is_open(keys.positives, name).float().mean().item(),
+        "false_fire": layer.is_open(_divided(text)[1], name).float().mean().item(),
+        "threshold": max(d.threshold for d in detectors),
+    }
+
+
+def _positive_sets(keys: TrainingKeys, n: int) -> list[list[Tensor]]:
+    """Groups of positives for each of at most `n` detectors: by kind, and for two by whether the last token is the subject's own."""
+    by_kind: Mapping[tuple[bool, str], list[Tensor]] = {(True, "subject"): [keys.prompt]}
+    for key, kind, own in zip(keys.positives, keys.kinds, keys.own_word.tolist(), strict=True):
+        by_kind.setdefault((own or n == 1, kind), []).append(key)
+    sets = [[torch.stack(group) for (mine, _), group in by_kind.items() if mine == own] for own in (True, False)]
+    return [groups for groups in sets if groups]
+
+
+def _divided(text: Tensor) -> tuple[Tensor, Tensor]:
+    """(what directions are made from, what thresholds are set by)."""
+    return text.tensor_split([len(text) - round(HELD_OUT * len(text))])
+
+
+def _solve(scatter: Tensor, ridge: Tensor, difference: Tensor) -> Tensor:
+    eye = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
+    return torch.cholesky_solve(difference[:, None], torch.linalg.cholesky(scatter + ridge * eye))[:, 0]

@@ -1,0 +1,54 @@
+"""Tokens of ordinary text at which pathways open, counted by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.errors import EditError
+from easyedit_rep.evaluation.false_fires import false_fires
+from easyedit_rep.memory.keys import read_token_keys
+from easyedit_rep.pathway import RepConfig
+from easyedit_rep.pathway.model import attach, layers_of
+
+
+def attach_detector(model, name, weight, bias, layers=(1,)):
+    names = [Anatomy(model).names.rewrite_module_tmp.format(i) for i in layers]
+    state = {"rep_gate.weight": weight[None], "rep_gate.bias": torch.tensor([bias]), "rep_key.weight": torch.zeros(len(weight), 1)}
+    attach(model, name, RepConfig(target_modules=names, kind="closed", inference_mode=True), dict.fromkeys(names, state))
+
+
+@pytest.fixture
+def direction():
+    return nn.functional.normalize(torch.randn(48, generator=torch.Generator().manual_seed(0)), dim=0)
+
+
+def test_counts_equal_those_of_the_keys(llama, tok, texts, direction):
+    rows = [tok(text)["input_ids"] for text in texts[:20]]
+    scores = torch.cat(read_token_keys(Anatomy(llama), rows, [1])[1]) @ direction
+    bar = scores.quantile(0.9).item()
+    attach_detector(llama, "a", direction, -bar)
+    attach_detector(llama, "b", -direction, -bar)
+    found = false_fires(llama, tok, texts[:20], 10**6)
+    a, b = int((scores > bar).sum()), int((-scores > bar).sum())
+    assert found.tokens == len(scores)
+    assert found.by_pathway == {"a": a, "b": b}
+    assert found.fires == a + b, "two opposite half-spaces"
+    assert a > 10
+    assert found.per_10_000 == pytest.approx(1e4 * (a + b) / len(scores))
+    assert not any(layer._forward_pre_hooks for layer in layers_of(llama).values())
+
+
+def test_a_token_counts_once_however_many_open_in_however_many_layers(llama, tok, texts, direction):
+    attach_detector(llama, "a", 0 * direction, 1.0, layers=(1, 2))
+    attach_detector(llama, "b", 0 * direction, 1.0)
+    found = false_fires(llama, tok, texts, 50)
+    assert found == (50, 50, {"a": 50, "b": 50})
+
+
+def test_without_pathways_or_text_there_is_nothing_to_count(llama, tok, texts, direction):
+    with pytest.raises(EditError, match="no pathways"):
+        false_fires(llama, tok, texts, 10)
+    attach_detector(llama, "a", direction, 0.0)
+    with pytest.raises(EditError, match="no text"):
+        false_fires(llama, tok, [], 10)

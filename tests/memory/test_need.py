@@ -1,0 +1,84 @@
+"""What an edit is estimated to take, and that too little is refused before anything is done."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.editor import RobustEditor
+from easyedit_rep.errors import EditError
+from easyedit_rep.hparams import RepOptions
+from easyedit_rep.memory.need import GIB, estimate
+
+
+def test_what_can_be_counted_is_counted(llama, make_hparams):
+    hparams = make_hparams(layers=[1, 2])
+    need = estimate(Anatomy(llama), hparams, batch=True)
+    assert need["weights"] == 4 * sum(p.numel() for p in llama.parameters()) + sum(b.numel() * b.itemsize for b in llama.buffers())
+    assert need["copies of W"] == 2 * 2 * 4 * 32 * 48
+    assert need["statistics"] == 2 * 2 * 8 * 48 * 48
+
+
+def test_tied_weights_are_counted_once(make_model, make_hparams):
+    model = make_model("qwen2")
+    need = estimate(Anatomy(model), make_hparams(), batch=False)
+    assert need["weights"] == 4 * sum(p.numel() for p in model.parameters()) + sum(b.numel() * b.itemsize for b in model.buffers())
+
+
+@pytest.mark.parametrize("change", [{"v_dtype": "bfloat16"}, {"pathways": False}])
+def test_what_is_asked_for_is_paid_for(llama, make_hparams, change):
+    plain, other = (
+        sum(estimate(Anatomy(llama), make_hparams(rep=RepOptions(**options)), batch=False).values()) for options in ({}, change)
+    )
+    assert (other > plain) == ("v_dtype" in change)
+
+
+def test_half_the_bytes_in_bfloat16(llama, make_hparams):
+    full = estimate(Anatomy(llama), make_hparams(), batch=False)
+    half = estimate(Anatomy(llama.bfloat16()), make_hparams(), batch=False)
+    assert half["copies of W"] * 2 == full["copies of W"]
+    assert half["optimising values"] < full["optimising values"]
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [({}, "set bf16: true, or raise it"), ({"statistics_device": "model"}, "set bf16: true or rep.statistics_device: cpu, or raise it")],
+)
+def test_too_little_is_refused_in_one_line(llama, tok, make_hparams, options, hint):
+    hparams = make_hparams()
+    hparams.rep = replace(hparams.rep, max_memory=1e-4, **options)
+    with pytest.raises(EditError, match=r"an edit takes about [\d.e-]+ GiB \(.* [\d.e-]+.*\), 0.0001 are allowed: ") as error:
+        RobustEditor(hparams, llama, tok)
+    assert str(error.value).endswith(hint)
+    assert "\n" not in str(error.value)
+
+
+def test_enough_is_not_refused(llama, tok, make_hparams):
+    hparams = make_hparams()
+    need = sum(estimate(Anatomy(llama), hparams, batch=False).values()) / GIB
+    hparams.rep = replace(hparams.rep, max_memory=1.01 * need)
+    RobustEditor(hparams, llama, tok)
+
+
+def test_seven_billion_in_bfloat16_fit_into_24_gib(make_hparams):
+    """Shapes alone: no weight is held."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig()).bfloat16()  # Llama-2-7B's sizes
+    hparams = make_hparams(layers=[5], v_loss_layer=31, context_template_length_params=[[5, 10], [10, 10]])
+    need = estimate(Anatomy(model), hparams, batch=False)
+    assert need["weights"] > 2 * 6.7e9
+    assert sum(need.values()) < 24 * GIB
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_memory", 0), ("statistics_device", "gpu"), ("v_dtype", "int8")])
+def test_options_are_checked(name, value):
+    with pytest.raises(EditError, match=f"{name}: {value!r} is "):
+        RepOptions(**{name: value})
+
+
+def test_two_dtypes_are_refused(make_hparams):
+    with pytest.raises(EditError, match="fp16 and bf16: set one of them"):
+        make_hparams(fp16=True, bf16=True)

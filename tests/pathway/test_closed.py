@@ -1,0 +1,191 @@
+"""The closed-form pathway's directions and thresholds, against formulas written out in float64."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from easyedit_rep.errors import EditError
+from easyedit_rep.pathway import RepConfig, RepLayer
+from easyedit_rep.pathway.closed import HELD_OUT, ClosedForm, fit_detector, solve_layer, tail_threshold
+from easyedit_rep.pathway.training import TrainingKeys
+
+D = 24
+OPTIONS = ClosedForm(false_fire=1e-3, hard_share=0.1)
+
+
+def normal(n, seed, shift=0.0, dtype=torch.float64):
+    return torch.randn(n, D, generator=torch.Generator().manual_seed(seed), dtype=dtype) + shift
+
+
+@pytest.fixture
+def direction():
+    return nn.functional.normalize(normal(1, 9)[0], dim=0)
+
+
+@pytest.fixture
+def groups(direction):
+    """(positives, negatives, text, C) with the positives 6 deviations off the others, along one direction."""
+    positives = [normal(7, 1, 6 * direction), normal(30, 2, 6 * direction)]
+    return positives, [normal(40, 3), normal(9, 4)], normal(900, 5), torch.diag(torch.linspace(0.5, 2, D, dtype=torch.float64))
+
+
+def layer_and_keys(direction, detectors=1, dtype=torch.float32):
+    """A fresh layer, and what it is made from: positives of two kinds, those of one with another last word."""
+    layer = RepLayer(nn.Linear(D, 8), "a", RepConfig(target_modules=["x"], kind="closed", detectors=detectors, inference_mode=True)).eval()
+    shift, other = 8 * direction, 8 * normal(1, 17)[0] / normal(1, 17)[0].norm()
+    positives = torch.cat([normal(10, 11, shift), normal(12, 12, shift + other)]).to(dtype)
+    kinds = {"subject": normal(5, 19), "others": normal(50, 14, other), "text": normal(900, 15)}
+    negatives = {kind: keys.to(dtype) for kind, keys in kinds.items()}
+    own = normal(60, 13).to(dtype)
+    prompt = normal(1, 16, shift)[0].to(dtype)
+    own_word = torch.tensor([True] * 10 + [False] * 12)
+    kinds = ("subject",) * 10 + ("forms",) * 12
+    return layer, TrainingKeys(positives, prompt, prompt, prompt, negatives, own, own[:8], normal(20, 18).to(dtype), kinds, own_word)
+
+
+@pytest.mark.parametrize("hard", [0.0, 0.1])
+@pytest.mark.parametrize("given_moment", [True, False])
+def test_direction_equals_the_formula(groups, hard, given_moment):
+    positives, negatives, text, moment = groups
+    options = replace(OPTIONS, hard_share=hard, margin=0.0)
+    found = fit_detector(positives, negatives, text, moment if given_moment else None, options, 2.0, 0.01)
+    seen = text[: len(text) - round(HELD_OUT * len(text))]
+    c = moment if given_moment else sum(torch.outer(k, k) for k in seen) / len(seen)
+    middle = (positives[0].mean(0) + positives[1].mean(0)) / 2
+    seconds = [sum(torch.outer(k, k) for k in g) / len(g) for g in negatives] + [c]
+    spread = sum(sum(torch.outer(k - middle, k - middle) for k in g) / len(g) for g in positives) / 2
+    scatter = sum(seconds) / 3 + options.text_weight * c + 2.0 * spread
+    ridge = options.ridge * torch.trace(scatter) / D * torch.eye(D, dtype=torch.float64)
+    means = [g.mean(0) for g in negatives] + [seen.mean(0)]
+    w = torch.linalg.inv(scatter + ridge) @ (middle - sum(means) / 3)
+    if hard:
+        near = torch.stack(sorted(seen, key=lambda k: -(k @ w).item())[: round(hard * len(seen))])
+        scatter = scatter + options.hard_weight * sum(torch.outer(k, k) for k in near) / len(near)
+        w = torch.linalg.inv(scatter + ridge) @ (middle - (sum(means) + options.hard_weight * near.mean(0)) / (3 + options.hard_weight))
+    low = sum(means) / 3 @ w
+    torch.testing.assert_close(found.weight, w / (middle @ w - low))
+    scores = sorted(((text[len(seen) :] @ found.weight) - low / (middle @ w - low)).tolist())
+    assert found.threshold == pytest.approx(scores[-3])  # 1 % of 300
+    assert found.bias == pytest.approx(-(low / (middle @ w - low)).item() - found.threshold)
+
+
+def test_groups_count_the_same_whatever_their_size(groups):
+    positives, negatives, text, moment = groups
+    one = fit_detector(positives, negatives, text, moment, OPTIONS, 1.0, 1e-3)
+    again = fit_detector(
+        [positives[0].repeat(5, 1), positives[1]], [negatives[0], negatives[1].repeat(3, 1)], text, moment, OPTIONS, 1.0, 1e-3
+    )
+    torch.testing.assert_close(one.weight, again.weight)
+    assert one.bias == pytest.approx(again.bias)
+
+
+def test_spread_of_the_positives_is_ignored(direction):
+    """Positives that differ along an axis of their own, as names with other words behind them do: the direction turns off that axis."""
+    axis = nn.functional.normalize(normal(1, 21)[0] - (normal(1, 21)[0] @ direction) * direction, dim=0)
+    positives = [normal(40, 22, 6 * direction) + torch.linspace(-20, 30, 40, dtype=torch.float64)[:, None] * axis]
+    blind = [fit_detector(positives, [normal(40, 3)], normal(900, 5), None, OPTIONS, spread, 0.01).weight for spread in (0.0, 1.0)]
+    leaning = [abs((w @ axis) / w.norm()).item() for w in blind]
+    assert leaning[1] < 0.1 < leaning[0]
+
+
+def test_tail_is_counted_where_it_can_be():
+    scores = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).double()
+    assert tail_threshold(scores, 0.1) == 900
+    assert tail_threshold(scores, 0.005) == 995
+    assert (scores > tail_threshold(scores, 0.02)).double().mean() <= 0.02
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1e-4, 1e-6])
+def test_tail_of_an_exponential_is_told_from_few(rate):
+    uniform = torch.rand(20000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert tail_threshold(-uniform.log(), rate) == pytest.approx(-math.log(rate), rel=0.15)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=60), st.floats(1e-7, 0.9), st.floats(1e-7, 0.9))
+def test_a_lower_rate_is_never_a_lower_threshold(scores, one, other):
+    scores = torch.tensor(scores, dtype=torch.float64)
+    low, high = sorted((one, other))
+    assert tail_threshold(scores, low) >= tail_threshold(scores, high) - 1e-12
+
+
+@pytest.mark.parametrize("detectors", [1, 2])
+def test_open_for_the_subject_and_shut_for_others(direction, detectors):
+    layer, keys = layer_and_keys(direction, detectors)
+    info = solve_layer(layer, keys, "a", OPTIONS, None)
+    assert info["open"] == 1.0
+    assert layer.is_open(keys.prompt, "a").all()
+    assert layer.is_open(normal(50, 31, 8 * direction).float(), "a").float().mean() > 0.9
+    fresh = normal(20000, 32).float()
+    assert layer.is_open(fresh, "a").float().mean() <= 3 * OPTIONS.false_fire
+    assert layer.is_open(keys.others_last, "a").float().mean() <= 0.05
+
+
+def test_each_detector_is_made_from_its_own_positives(direction):
+    layer, keys = layer_and_keys(direction, 2)
+    solve_layer(layer, keys, "a", OPTIONS, None)
+    subject, around = keys.own_word, ~keys.own_word
+    parts = [keys.positives[subject], keys.positives[around]]
+    for i, part in enumerate(parts):
+        scores = part @ layer.rep_gate["a"].weight[i] + layer.rep_gate["a"].bias[i]
+        assert (scores > 0).all(), "each opens for its own part"
+    # Where all positives are of one sort there is one detector, twice.
+    solve_layer(layer, replace(keys, own_word=torch.ones(22, dtype=torch.bool)), "a", OPTIONS, None)
+    assert torch.equal(*layer.rep_gate["a"].weight)
+
+
+def test_shut_where_it_must_be_whatever_else(direction):
+    layer, keys = layer_and_keys(direction)
+    loud = replace(keys, shut=torch.cat([keys.shut, keys.positives[:1]]))
+    solve_layer(layer, keys, "a", OPTIONS, None)
+    assert layer.is_open(loud.shut, "a").squeeze(-1).tolist() == [False] * 8 + [True]
+    solve_layer(layer, loud, "a", OPTIONS, None)
+    assert not layer.is_open(loud.shut, "a").any()
+    assert layer.is_open(keys.positives, "a").any()
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_where_open_the_key_is_the_prompts_and_elsewhere_untouched(direction, strength):
+    layer, keys = layer_and_keys(direction)
+    solve_layer(layer, keys, "a", replace(OPTIONS, strength=strength), None)
+    layer.set_adapter(["a"], inference_mode=True)
+    x = torch.cat([keys.positives, normal(50, 41).float()])
+    opened = layer.is_open(x, "a").squeeze(-1)
+    out = layer.adapt(x)
+    assert 0 < opened.sum() < len(x)
+    assert torch.equal(out[opened], (strength * keys.prompt).expand(int(opened.sum()), D))
+    assert torch.equal(out[~opened], x[~opened])
+
+
+def test_a_fresh_one_is_the_identity():
+    layer = RepLayer(nn.Linear(D, 8), "a", RepConfig(target_modules=["x"], kind="closed", detectors=2, inference_mode=True))
+    x = normal(5, 1).float()
+    assert torch.equal(layer(x), layer.base_layer(x))
+
+
+def test_same_keys_same_bits(direction):
+    made = []
+    for _ in range(2):
+        layer, keys = layer_and_keys(direction, 2)
+        solve_layer(layer, keys, "a", OPTIONS, None)
+        made.append(layer.state_dict())
+    assert all(torch.equal(made[0][name], value) for name, value in made[1].items() if name.startswith("rep_"))
+
+
+def test_too_little_text_is_refused(direction):
+    layer, keys = layer_and_keys(direction)
+    few = replace(keys, negatives={**keys.negatives, "text": keys.negatives["text"][:50]})
+    with pytest.raises(EditError, match="text_tokens: 50 tokens are too few"):
+        solve_layer(layer, few, "a", OPTIONS, None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"false_fire": 0.0}, {"false_fire": 1.0}, {"hard_share": 1.0}, {"ridge": 0.0}, {"strength": -1.0}, {"spread": -0.1}]
+)
+def test_wrong_options_are_refused_by_name(wrong):
+    with pytest.raises(EditError, match=f"rep.closed.{next(iter(wrong))}"):
+        ClosedForm(**wrong)

@@ -1,0 +1,107 @@
+"""Closed-form pathways around edits, from the editor to the ledger and back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyedit_rep import RobustEditor
+from easyedit_rep.hparams import PathwayShape, QueryOptions, RepOptions
+from easyedit_rep.pathway.closed import ClosedForm
+from easyedit_rep.pathway.model import layers_of
+from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.request import EditRequest
+
+REQUESTS = [
+    EditRequest("The mother tongue of {} is", "Otto Brandt", "Spanish", subject_rephrase=("Mr. Brandt", "O. Brandt")),
+    EditRequest("{} plays the", "Ann Lee", "violin"),
+]
+
+
+@pytest.fixture
+def make_editor(make_hparams, make_model, tok, texts, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    rep = RepOptions(
+        base="MEMIT",
+        corpus=str(path),
+        statistics_tokens=600,
+        text_tokens=600,
+        pathway=PathwayShape(kind="closed", detectors=2),
+        training=PathwayTraining(other_subjects=8, subject_forms=True, varied_forms=6),
+        closed=ClosedForm(false_fire=0.01, strength=2.0),
+        queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
+    )
+
+    def make(family="llama", **changes):
+        hparams = make_hparams(layers=[1, 2], rep=replace(rep, **changes), method={"mom2_update_weight": 20.0})
+        return RobustEditor.from_hparams(hparams, make_model(family), tok)
+
+    return make
+
+
+def inputs(editor, text):
+    """{layer: what the down-projection itself gets (T, D)}, behind any pathway."""
+    seen = {}
+    with torch.no_grad():
+        for layer in editor.hparams.layers:
+            projection = editor.anatomy.projection(layer)
+            handle = projection.register_forward_pre_hook(lambda _m, args, layer=layer: seen.setdefault(layer, args[0][0].clone()))
+            try:
+                editor.model(torch.tensor([editor.tok(text)["input_ids"]]))
+            finally:
+                handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_it_acts_is_undone_bit_for_bit_and_is_small(make_editor, family):
+    editor = make_editor(family)
+    names = [n for n, _ in editor.model.named_parameters()]
+    before = [p.clone() for p in editor.model.parameters()]
+    edit = editor.apply(*REQUESTS)
+    layers = layers_of(editor.model)
+    assert [len(layer.pathways) for layer in layers.values()] == [2, 2]
+    for pathway in edit.pathways:
+        for tensors in pathway.tensors.values():
+            assert {name: tuple(t.shape) for name, t in tensors.items()} == {
+                "rep_gate.weight": (2, 48),
+                "rep_gate.bias": (2,),
+                "rep_key.weight": (48, 1),
+            }
+    assert set(edit.info["pathway"][1][0]) == {"open", "false_fire", "threshold"}
+    edit.undo()
+    assert [n for n, _ in editor.model.named_parameters()] == names
+    assert all(torch.equal(a, b) for a, b in zip(before, editor.model.parameters(), strict=True))
+
+
+def test_at_the_subjects_last_token_the_key_is_the_prompts(make_editor):
+    editor = make_editor(closed=ClosedForm(false_fire=0.2, strength=1.0))
+    bare = editor.install(editor.base_edit(REQUESTS[0]))
+    raw = inputs(editor, REQUESTS[0].text)
+    bare.undo()
+    edit = editor.apply(REQUESTS[0])
+    layer = layers_of(editor.model)[editor.anatomy.rewrite_name(1)]
+    key = edit.pathways[0].tensors[1]["rep_key.weight"][:, 0]
+    opened = layer.is_open(raw[1], edit.pathway_names[0]).squeeze(-1)
+    assert opened.any()
+    assert not opened.all()
+    assert torch.equal(inputs(editor, REQUESTS[0].text)[1][opened], key.expand(int(opened.sum()), 48))
+    assert (raw[1] - key).abs().amax(-1).min() < 1e-4, "which is the key of one of its tokens"
+    edit.undo()
+
+
+def test_the_same_seed_gives_the_same_bits(make_editor):
+    one, two = (make_editor().robustify(e.base_edit(REQUESTS[1])) for e in (make_editor(), make_editor()))
+    for a, b in zip(one.pathways, two.pathways, strict=True):
+        assert all(torch.equal(a.tensors[i][n], b.tensors[i][n]) for i in a.tensors for n in a.tensors[i])
+
+
+def test_without_statistics_the_text_itself_stands_for_c(make_editor):
+    editor = make_editor()
+    edit = editor.base_edit(REQUESTS[1])
+    with_c = editor.robustify(edit)
+    editor.unedited.memory.covariances.clear()
+    editor.hparams.rep = replace(editor.hparams.rep, training=replace(editor.hparams.rep.training, target="raw"))
+    without = editor.robustify(edit)
+    assert not torch.equal(*(e.pathways[0].tensors[1]["rep_gate.weight"] for e in (with_c, without)))
