@@ -123,7 +123,7 @@ def draw(runs: Sequence[Run], path: Path, size: int = 100) -> None:
     perplexity.set_title("perplexity of held-out text")
     perplexity.set_yscale("log")
     growth.set_yscale("log")
-    forgetting.set_title(f"efficacy of each block of {size} edits, at the end (%)")
+    forgetting.set_title(f"efficacy of each {size} edits, at the end (%)")
     forgetting.set_ylim(-2, 102)
     for axes in (growth, efficacy, perplexity, forgetting):
         axes.set_xlabel("edit, in editing order" if axes is forgetting else "edits made")

@@ -81,7 +81,8 @@ def _cell(mean: float, spread: float | None, sign: str = "") -> str:
 def render(table: pandas.DataFrame, style: str) -> str | Table:
     """`cells` as Markdown, LaTeX or CSV text, or as a table for the terminal."""
     if style == "markdown":
-        return table.to_markdown(index=False, colalign=("left", "left", "left", *["right"] * (table.shape[1] - 3)))
+        # As they are: tabulate would read numbers in them, and print 70.0 as 70.
+        return table.to_markdown(index=False, colalign=("left", "left", "left", *["right"] * (table.shape[1] - 3)), disable_numparse=True)
     if style == "latex":
         return table.replace("±", r"$\\pm$", regex=True).to_latex(index=False, escape=False)
     if style == "csv":
