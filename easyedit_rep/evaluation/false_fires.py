@@ -52,7 +52,7 @@ def false_fires(model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_
             break
     if not rows:
         raise EditError("no text to count false fires in: give a corpus")
-    names = sorted({name for layer in layers for name in layer.active_adapters})
+    names = sorted({name for layer in layers for name in layer.pathways(layer.active_adapters)})
     counts, fires, opened = dict.fromkeys(names, 0), 0, {}
     handles = [layer.register_forward_pre_hook(_noting(opened)) for layer in layers]
     device = next(model.parameters()).device
@@ -75,9 +75,8 @@ def _noting(opened: dict[str, torch.Tensor]):
     """A hook that notes in `opened`, by pathway, the tokens (n, T) at which it opens in this layer or did in one before."""
 
     def hook(layer, args):
-        for name in layer.active_adapters:
-            if name in layer.pathways:
-                here = layer.is_open(args[0], name).squeeze(-1)
-                opened[name] = opened[name].to(here.device) | here if name in opened else here
+        for name in layer.pathways(layer.active_adapters):
+            here = layer.is_open(args[0], name).squeeze(-1)
+            opened[name] = opened[name].to(here.device) | here if name in opened else here
 
     return hook

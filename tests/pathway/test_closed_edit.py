@@ -61,7 +61,7 @@ def test_it_acts_is_undone_bit_for_bit_and_is_small(make_editor, family):
     before = [p.clone() for p in editor.model.parameters()]
     edit = editor.apply(*REQUESTS)
     layers = layers_of(editor.model)
-    assert [len(layer.pathways) for layer in layers.values()] == [2, 2]
+    assert [len(layer.rep_count) for layer in layers.values()] == [2, 2]
     for pathway in edit.pathways:
         for tensors in pathway.tensors.values():
             assert {name: tuple(t.shape) for name, t in tensors.items()} == {
