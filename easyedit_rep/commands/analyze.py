@@ -101,7 +101,7 @@ def gate(
     corpus: Text = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of ordinary text; best not of the text that gates were trained on.")] = 20_000,
 ) -> None:
-    """How often gates open on ordinary text, and on queries, over the threshold τ."""
+    """How often gates open on ordinary text, and on queries, over the threshold."""
     from ..analysis.gate import Gates
 
     study = _study(hparams, data, n, seed, layer, every)
