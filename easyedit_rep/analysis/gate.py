@@ -22,7 +22,7 @@ from .style import BASELINE, LINES, figure, shared_legend
 
 TAUS = (*(round(0.05 * i, 2) for i in range(1, 20)), 0.97, 0.99)
 MARGINS = tuple(round(0.05 * i, 2) for i in range(-8, 13))
-SHOWN = (-0.2, -0.1, 0.1, 0.2, 0.5, 0.8, 0.9, 0.99)
+SHOWN = (-0.1, 0.1, 0.5, 0.8, 0.9, 0.99)
 """Of these thresholds, those a table has room for, besides the one gates act by."""
 TOP = 5
 """Tokens of the text a record names, those with the widest gates."""
