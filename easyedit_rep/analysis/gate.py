@@ -1,4 +1,7 @@
-"""Where a pathway's gate opens: on ordinary text, which it should leave alone, and on queries about its subject, over the threshold τ."""
+"""Where a pathway's gate opens: on ordinary text, which it should leave alone, and on queries about its subject, over its threshold.
+
+A trained gate is between 0 and 1 and opens above the YAML's τ. A closed-form one has a margin, and opens above 0.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +21,9 @@ from .study import Study, asked, rounded
 from .style import BASELINE, LINES, figure, shared_legend
 
 TAUS = (*(round(0.05 * i, 2) for i in range(1, 20)), 0.97, 0.99)
+MARGINS = tuple(round(0.05 * i, 2) for i in range(-8, 13))
+SHOWN = (-0.1, 0.1, 0.5, 0.8, 0.9, 0.99)
+"""Of these thresholds, those a table has room for, besides the one gates act by."""
 TOP = 5
 """Tokens of the text a record names, those with the widest gates."""
 PREFIX = 12
@@ -49,8 +55,8 @@ class Gates:
         return read_token_keys(self.study.editor.anatomy, self.sample.rows, [layer])[layer]
 
     def __call__(self, study: Study, fact: int) -> dict:
-        """{"threshold": τ of the YAML, "tokens": n, "opened": [tokens with a gate above τ, for each of `TAUS`], "points": [{kind, domain,
-        gate}], "top": [{gate, prefix}]} of one fact."""
+        """{"scale": "τ" or "margin", "threshold": the one gates act by, "tokens": n, "levels": thresholds, "opened": [tokens with a gate
+        above each], "points": [{kind, domain, gate}], "top": [{gate, prefix}]} of one fact."""
         editor, request = study.editor, study.facts[fact][1]
         queries = editor.queries(request)
         variants = asked(request, queries)
@@ -60,13 +66,17 @@ class Gates:
         text_keys = self.text_keys  # before the edit: a lower layer of it would change them
         with editor.installed(editor.robustify(editor.base_edit(request), queries)) as edit:
             module, (name,) = editor.anatomy.rewrite(study.layer), edit.pathway_names
+            own = module.rep_threshold.get(name)
             asked_gates = _gates(module, name, study.keys(prompts)).tolist()
             rows = [_gates(module, name, keys) for keys in text_keys]
         text = torch.cat(rows)
+        scale, levels = ("margin", MARGINS) if own is None else ("τ", sorted({*TAUS, own}))
         return {
-            "threshold": editor.hparams.rep.pathway.threshold,
+            "scale": scale,
+            "threshold": own or 0.0,
             "tokens": len(text),
-            "opened": [int((text > tau).sum()) for tau in TAUS],
+            "levels": list(levels),
+            "opened": [int((text > level).sum()) for level in levels],
             "points": [{"kind": k, "domain": d, "gate": rounded(g)} for (k, d), g in zip(labels, asked_gates, strict=True)],
             "top": self._top(rows),
         }
@@ -84,47 +94,45 @@ class Gates:
 
 
 def _gates(module: RepLayer, name: str, keys: Tensor) -> Tensor:
-    """(n,) on the host: the gate of pathway `name` for raw keys (n, D)."""
+    """(n,) on the host: the gate of pathway `name`, or its margin, for raw keys (n, D)."""
     with torch.no_grad():
-        return module.gate_logit(keys.float(), name).sigmoid().squeeze(-1).cpu()
+        logits = module.gate_logit(keys.float(), name).squeeze(-1).cpu()
+    return logits.sigmoid() if name in module.rep_threshold else logits
 
 
 def rates(records: Sequence[dict]) -> pandas.DataFrame:
-    """One row a fact and τ: false fires per 1,000 tokens of ordinary text."""
+    """One row a fact and threshold: false fires per 1,000 tokens of ordinary text."""
     rows = [
-        {"subject": r["subject"], "tau": tau, "rate": 1000 * opened / r["tokens"]}
-        for r in records
-        if "opened" in r
-        for tau, opened in zip(TAUS, r["opened"], strict=True)
+        {"subject": record["subject"], "level": level, "rate": 1000 * opened / record["tokens"]}
+        for record in records
+        for level, opened in zip(record["levels"], record["opened"], strict=True)
     ]
     return pandas.DataFrame(rows)
 
 
 def table(records: Sequence[dict]) -> pandas.DataFrame:
-    """Over some τ and the YAML's own: false fires per 1,000 tokens (mean, median and worst fact), and the share of queries that open."""
-    found, text = points(records), rates(records)
-    own = next(r["threshold"] for r in records if "threshold" in r)
+    """Over some thresholds: false fires per 1,000 tokens (mean, median and worst fact), and the share of queries that open the gate."""
+    found, text, scale, own = _read(records)
     columns = {}
-    for tau in sorted({0.5, 0.8, 0.9, 0.99, own} & set(TAUS)):
-        per_fact = text[text["tau"] == tau]["rate"]
+    for level in sorted({*SHOWN, own} & set(text["level"])):
+        per_fact = text[text["level"] == level]["rate"]
         column = {"false fires per 1,000 tokens, mean": f"{per_fact.mean():.2f}"}
         column |= {"…median fact": f"{per_fact.median():.2f}", "…worst fact": f"{per_fact.max():.1f}"}
         for (kind, domain), group in found.groupby(["kind", "domain"], sort=False):
             name = {"prompt": "edited prompt", "random": "other subjects"}.get(kind, f"{kind} {domain.upper()}")
-            column[f"{name}, open (%)"] = f"{100 * (group['gate'] > tau).mean():.1f}"
-        columns[f"τ = {tau:g}" + (" (YAML)" if tau == own else "")] = column
+            column[f"{name}, open (%)"] = f"{100 * (group['gate'] > level).mean():.1f}"
+        columns[f"{scale} {level:g}" + (" (acts)" if level == own else "")] = column
     return pandas.DataFrame(columns).rename_axis("gate").reset_index()
 
 
 def draw(records: Sequence[dict], path: Path) -> None:
-    """Two panels over τ: false fires on ordinary text, and the share of queries whose gate opens."""
-    found, text = points(records), rates(records)
-    own = next(r["threshold"] for r in records if "threshold" in r)
+    """Two panels over the threshold: false fires on ordinary text, and the share of queries whose gate opens."""
+    found, text, scale, own = _read(records)
+    levels = sorted(set(text["level"]))
     with figure(path, columns=2, height=3.6) as (drawn, (fires, opens)):
-        groups = text.groupby("tau")["rate"]
-        for style, (label, values) in zip(
-            LINES, (("worst fact", groups.max()), ("mean", groups.mean()), ("median fact", groups.median())), strict=False
-        ):
+        groups = text.groupby("level")["rate"]
+        curves = (("worst fact", groups.max()), ("mean", groups.mean()), ("median fact", groups.median()))
+        for style, (label, values) in zip(LINES, curves, strict=False):
             fires.plot(values.index, values, markersize=3.5, label=label, **style)
         fires.set_yscale("symlog", linthresh=0.1)
         fires.set_ylim(0)
@@ -134,13 +142,18 @@ def draw(records: Sequence[dict], path: Path) -> None:
             mine = found[(found["kind"] == kind) & (found["domain"] == domain)]["gate"]
             if len(mine):
                 label = f"{kind} {domain.upper()}"
-                opens.plot(TAUS, [100 * (mine > tau).mean() for tau in TAUS], markersize=3.5, label=label, **style)
+                opens.plot(levels, [100 * (mine > level).mean() for level in levels], markersize=3.5, label=label, **style)
         opens.set_ylabel("queries that open the gate (%)")
         opens.set_ylim(0, 103)
         for one in (fires, opens):
-            one.set_xlabel("gate threshold τ")
+            one.set_xlabel({"τ": "gate threshold τ", "margin": "margin that opens the gate"}[scale])
             one.axvline(own, **BASELINE)
-        fires.annotate(
-            f"τ = {own:g}", (own, 1), xycoords=("data", "axes fraction"), xytext=(-4, -2), textcoords="offset points", ha="right", va="top"
-        )
+        note = {"xycoords": ("data", "axes fraction"), "xytext": (-4, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
+        fires.annotate(f"{scale} = {own:g}", (own, 1), **note)
         shared_legend(drawn, opens)
+
+
+def _read(records: Sequence[dict]) -> tuple[pandas.DataFrame, pandas.DataFrame, str, float]:
+    """Points, `rates`, the thresholds' scale, and the one gates act by."""
+    kept = [record for record in records if "opened" in record]
+    return points(kept), rates(kept), kept[0]["scale"], kept[0]["threshold"]

@@ -65,7 +65,7 @@ ANALYSES = {
     "gate": Analysis(
         "Where gates open",
         "False fires of the pathways' gates on ordinary text, and the share of queries about the subject that open them, over the "
-        "threshold τ.",
+        "threshold: τ of a trained gate, or the margin of a closed-form one. Dashed: where gates act.",
         gate.table,
         gate.draw,
     ),

@@ -101,7 +101,7 @@ def gate(
     corpus: Text = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of ordinary text; best not of the text that gates were trained on.")] = 20_000,
 ) -> None:
-    """How often gates open on ordinary text, and on queries, over the threshold τ."""
+    """How often gates open on ordinary text, and on queries, over the threshold."""
     from ..analysis.gate import Gates
 
     study = _study(hparams, data, n, seed, layer, every)
@@ -143,7 +143,8 @@ def print_table(rows, title: str) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=title)
     for i, name in enumerate(rows.columns):
-        table.add_column(name, justify="left" if i == 0 or rows[name].str.len().max() > 40 else "right", overflow="fold")
+        left = i == 0 or rows[name].str.len().max() > 40
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=i == 0)
     for row in rows.itertuples(index=False):
         table.add_row(*(Plain(" ".join(cell.split())) for cell in row))
     Console().print(table)

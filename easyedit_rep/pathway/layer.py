@@ -161,7 +161,9 @@ class RepLayer(nn.Module, BaseTunerLayer):
         nn.init.zeros_(self.rep_up[adapter_name].weight)
 
     def gate_logit(self, keys: Tensor, adapter: str) -> Tensor:
-        """(..., 1): the gate before its sigmoid, for float32 keys (..., D)."""
+        """(..., 1): the gate before its sigmoid, for float32 keys (..., D); of a closed-form pathway its margin."""
+        if self.rep_kind[adapter] == "closed":
+            return _linear(keys, self.part("rep_gate", adapter)).amax(-1, keepdim=True)
         inner = _linear(keys, self.part("rep_gate_in", adapter))
         return _linear(F.gelu(inner), self.part("rep_gate_out", adapter))
 
@@ -183,9 +185,8 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def is_open(self, keys: Tensor, adapter: str) -> Tensor:
         """(..., 1) bool: where the gate lets the pathway act at test."""
-        if self.rep_kind[adapter] == "closed":
-            return _linear(keys.float(), self.part("rep_gate", adapter)).amax(-1, keepdim=True) > 0
-        return self.gate_logit(keys.float(), adapter).sigmoid() > self.rep_threshold[adapter]
+        logit = self.gate_logit(keys.float(), adapter)
+        return logit > 0 if self.rep_kind[adapter] == "closed" else logit.sigmoid() > self.rep_threshold[adapter]
 
     def adapt(self, keys: Tensor) -> Tensor:
         """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""

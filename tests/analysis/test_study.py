@@ -151,6 +151,22 @@ def test_what_an_analysis_cannot_do_is_refused_by_name(study, make_study):
         analysis("kees")
 
 
+@pytest.mark.parametrize("kind", ["paper", "closed"])
+def test_gates_are_counted_where_they_open(kind, study, make_study):
+    rep = study.editor.hparams.rep
+    shape = replace(rep.pathway, kind=kind) if kind == "closed" else replace(rep.pathway, threshold=0.52)
+    study = make_study(rep=replace(rep, pathway=shape, text_tokens=2000))
+    gates = gate.Gates(study, study.text(None), 200)
+    record = gates(study, 0)
+    request = study.facts[0][1]
+    with study.editor.installed(study.editor.robustify(study.editor.base_edit(request), study.editor.queries(request))) as edit:
+        module = study.editor.anatomy.rewrite(1)
+        opened = module.is_open(torch.cat(gates.text_keys), edit.pathway_names[0]).sum().item()
+    assert record["opened"][record["levels"].index(record["threshold"])] == opened
+    assert (record["scale"], record["threshold"]) == (("margin", 0.0) if kind == "closed" else ("τ", 0.52))
+    assert record["opened"] == sorted(record["opened"], reverse=True) and record["tokens"] == 200
+
+
 def test_other_subjects_are_other(study):
     assert study.others(0, 5) == [1, 2] and study.others(2, 1) == [0]
 
