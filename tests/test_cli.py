@@ -3,12 +3,13 @@
 import json
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from easyedit_rep import EditError
 from easyedit_rep.bench.compare import COLUMNS
 from easyedit_rep.cli import app, main
-from easyedit_rep.demo import FACTS, HPARAMS
+from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
 
 
 def test_demo_writes_rows_records_and_picture(tmp_path):
@@ -37,7 +38,11 @@ def test_edit_tells_one_fact_and_keeps_it(tmp_path):
 
 
 def test_sweep_writes_records_and_picture(tmp_path):
-    command = ["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--n", "1", "--thresholds", "0.5,0.9", "--out", str(tmp_path)]
+    values = yaml.safe_load(HPARAMS.read_text())
+    values["rep"] |= {"corpus": str(CORPUS), "pathway": {"kind": "paper"}}
+    (tmp_path / "trained.yaml").write_text(yaml.safe_dump({**values, "model_name": str(MODEL_DIR)}))
+    command = ["sweep", "--hparams", str(tmp_path / "trained.yaml"), "--data", str(FACTS), "--n", "1", "--out", str(tmp_path)]
+    command += ["--thresholds", "0.5,0.9"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "τ=0.5" in result.output
@@ -54,7 +59,8 @@ def test_sweep_writes_records_and_picture(tmp_path):
         (["edit", "--hparams", "missing.yaml", "--prompt", "a b", "--subject", "a", "--target", "c"], "missing.yaml"),
         (["edit", "--hparams", str(HPARAMS), "--prompt", "a b", "--subject", "z", "--target", "c"], "'z'"),
         (["edit", "--hparams", str(HPARAMS), "--data", "missing.json"], "missing.json"),
-        (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS)], "--thresholds"),
+        (["sweep", "--hparams", "hparams/REP/ROME/gpt2-xl.yaml", "--data", str(FACTS)], "--thresholds"),
+        (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--thresholds", "0.5"], "closed pathway has neither τ nor α"),
         (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--alphas", "1e3,x"], "'1e3,x'"),
     ],
 )

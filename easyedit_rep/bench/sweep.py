@@ -42,7 +42,7 @@ def settings(rep: RepOptions, thresholds: Sequence[float], alphas: Sequence[floa
         EditError: nothing to vary, or a value that cannot be.
     """
     if rep.pathway.kind != "paper":
-        raise EditError(f"rep.pathway.kind: a {rep.pathway.kind} pathway has neither τ nor α: set paper, or vary rep.closed.false_fire by hand")
+        raise EditError(f"rep.pathway.kind: a {rep.pathway.kind} pathway has neither τ nor α: set paper, or vary rep.closed by hand")
     if not thresholds and not alphas:
         raise EditError("nothing to vary: give --thresholds 0.5,0.7,0.9 or --alphas 1e3,1e4,1e5, or both")
     for name, values, top in (("--thresholds", thresholds, 1.0), ("--alphas", alphas, float("inf"))):
