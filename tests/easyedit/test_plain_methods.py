@@ -11,7 +11,7 @@ from easyedit_rep.integrations.easyedit import accept_rep_files
 pytestmark = pytest.mark.easyedit
 
 QUICK = {"v_num_grad_steps": 3, "context_template_length_params": [[5, 5]], "mom2_adjustment": False}
-OURS = ("method", "rep", "batch_size", "max_length")
+OURS = ("method", "rep", "bf16", "batch_size", "max_length")
 NOT_MEMITS = ("context_template_length_params", "fp16")
 
 
