@@ -10,8 +10,8 @@ from ..memory.keys import read_token_keys
 from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
-from ..queries.forms import filled, subject_forms, varied_templates
-from ..queries.negatives import OrdinaryText, matched_prompts, negative_prompts
+from ..queries.forms import subject_forms
+from ..queries.negatives import OrdinaryText, negative_prompts
 from ..request import EditRequest
 from .training import PathwayTraining, TrainingKeys
 
@@ -19,8 +19,7 @@ from .training import PathwayTraining, TrainingKeys
 def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[str], config: PathwayTraining) -> list[Prompt]:
     """The bare prompt first, then contexts × {subject, in-domain rephrases, in-domain shuffles}, then in-domain long contexts.
 
-    With `subject_forms`, each rule-made form follows under every seventh context: they are many; with `varied_forms` that many more,
-    last of all, under the bare prompt and one context by turns.
+    With `subject_forms`, each rule-made form follows under every seventh context: they are many.
     """
     prompt = request.located
     templates = [prompt]
@@ -35,9 +34,7 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
         prompts += [prompt.with_subject(form).after(c) for form in forms for c in contexts[::7]]
     if config.long_in_training:
         prompts += [prompt.after(text + " ") for text in queries.long.in_domain]
-    templates = varied_templates(request.subject, config.varied_forms)
-    varied = (prompt.with_subject(filled(template, request.subject)) for template in templates)
-    return prompts + [p.after(contexts[i % len(contexts)] if i % 2 else "") for i, p in enumerate(varied)]
+    return prompts
 
 
 def _kind(prompt: Prompt, request: EditRequest, queries: Queries) -> str:
@@ -80,7 +77,6 @@ class Examples:
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
-            made += matched_prompts(request, queries.rephrase.in_domain, text, config.varied_forms, seed)
         words = {i for space in ("", " ") for i in tok(space + request.subject, add_special_tokens=False)["input_ids"]}
         return cls(
             located,
