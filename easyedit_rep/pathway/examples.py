@@ -10,8 +10,8 @@ from ..memory.keys import read_token_keys
 from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
-from ..queries.forms import filled, subject_forms, varied_templates
-from ..queries.negatives import OrdinaryText, matched_prompts, negative_prompts
+from ..queries.forms import subject_forms
+from ..queries.negatives import OrdinaryText, negative_prompts
 from ..request import EditRequest
 from .training import PathwayTraining, TrainingKeys
 
@@ -19,9 +19,8 @@ from .training import PathwayTraining, TrainingKeys
 def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[str], config: PathwayTraining) -> list[Prompt]:
     """The bare prompt first, then contexts × {subject, in-domain rephrases, in-domain shuffles}, then in-domain long contexts.
 
-    With `subject_forms`, each rule-made form follows under every seventh context: they are many; with `varied_forms` that many more,
-    last of all, under the bare prompt and one context by turns. A form that is a held-out name of this subject, whatever its case and
-    spacing, is left out: it would be out-of-domain no more.
+    With `subject_forms`, each rule-made form follows under every seventh context: they are many. A form that is a held-out name of this
+    subject, whatever its case and spacing, is left out: it would be out-of-domain no more.
     """
     prompt = request.located
     templates = [prompt]
@@ -31,15 +30,13 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
     contexts = list(dict.fromkeys(contexts))
     subjects = dict.fromkeys([request.subject, *queries.rephrase.in_domain, *queries.shuffle.in_domain])
     prompts = [t.with_subject(s).after(c) for s in subjects for t in templates for c in contexts]
-    held_out = {_folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
     if config.subject_forms:
+        held_out = {_folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
         forms = (form for form in subject_forms(request.subject) if form not in subjects and _folded(form) not in held_out)
         prompts += [prompt.with_subject(form).after(c) for form in forms for c in contexts[::7]]
     if config.long_in_training:
         prompts += [prompt.after(text + " ") for text in queries.long.in_domain]
-    varied = (filled(template, request.subject) for template in varied_templates(request.subject, config.varied_forms))
-    varied = (prompt.with_subject(form) for form in varied if _folded(form) not in held_out)
-    return prompts + [p.after(contexts[i % len(contexts)] if i % 2 else "") for i, p in enumerate(varied)]
+    return prompts
 
 
 def _kind(prompt: Prompt, request: EditRequest, queries: Queries) -> str:
@@ -87,7 +84,6 @@ class Examples:
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
-            made += matched_prompts(request, queries.rephrase.in_domain, text, config.varied_forms, seed)
         words = {i for space in ("", " ") for i in tok(space + request.subject, add_special_tokens=False)["input_ids"]}
         return cls(
             located,

@@ -38,7 +38,6 @@ class PathwayTraining:
         negatives_per_step: how many other tokens' keys each step sees.
         other_subjects: how many prompts about other subjects give negatives, lexically close ones among them.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
-        varied_forms: also for so many forms drawn from many more rules and words, each also put on other subjects, as negatives.
         gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
             not), or `bfloat16`, which halves the file of a saved edit.
     """
@@ -58,7 +57,6 @@ class PathwayTraining:
     negatives_per_step: int = 256
     other_subjects: int = 0
     subject_forms: bool = False
-    varied_forms: int = 0
     gate_dtype: str = "float32"
 
     def __post_init__(self):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..datasets.corpus import Corpus
 from ..memory.tokens import Prompt
 from ..request import EditRequest
-from .forms import APPOSITIONS, filled, varied_templates
+from .forms import APPOSITIONS
 
 _NAME = re.compile(r"(?<![.!?\"'] )(?<!^)\b[A-Z][^\W\d_]+(?: (?:(?:of|the|de|van|and) )?[A-Z][^\W\d_]+){0,3}")
 """Capitalised words inside a sentence. A rough net: what it catches only has to be something else than the subject."""
@@ -80,26 +80,3 @@ def negative_prompts(request: EditRequest, rephrases: Sequence[str], text: Ordin
         else:
             out.append(request.located.with_subject(subject))
     return out
-
-
-def matched_prompts(request: EditRequest, rephrases: Sequence[str], text: OrdinaryText, n: int, seed: int) -> list[Prompt]:
-    """Prompts about other subjects in the very forms that a gate is opened for (`varied_templates`, and the rephrases): two for each of
-    `n` forms, of a name from the corpus and of one that shares the subject's first words. What is left to tell them apart is the name.
-
-    Fixed by `seed` and the subject.
-    """
-    rng = random.Random(f"matched/{seed}/{request.subject}")
-    words = request.subject.split()
-    subjects: dict[str, None] = {}
-    for template in varied_templates(request.subject, n) if text.names else ():
-        name = rng.choice(text.names)
-        close = " ".join([*words[: rng.randrange(1, len(words))], rng.choice(text.names).split()[-1]]) if len(words) > 1 else name
-        for other in (name, close):
-            subjects.setdefault(filled(template, other) if rng.random() < 0.75 else other)
-    for rephrase in rephrases if n and text.names else ():
-        for _ in range(3):
-            name = rng.choice(text.names)
-            whole = request.subject in rephrase
-            subjects.setdefault(rephrase.replace(request.subject, name) if whole else rephrase.replace(words[-1], name.split()[-1]))
-    taken = {request.subject, *rephrases, *(filled(t, request.subject) for t in varied_templates(request.subject, n))}
-    return [request.located.with_subject(other) for other in subjects if other not in taken]

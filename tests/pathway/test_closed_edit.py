@@ -28,7 +28,7 @@ def make_editor(make_hparams, make_model, tok, texts, tmp_path):
         statistics_tokens=600,
         text_tokens=600,
         pathway=PathwayShape(kind="closed", detectors=2),
-        training=PathwayTraining(other_subjects=8, subject_forms=True, varied_forms=6),
+        training=PathwayTraining(other_subjects=8, subject_forms=True),
         closed=ClosedForm(false_fire=0.01, strength=2.0),
         queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
     )

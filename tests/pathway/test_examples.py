@@ -103,7 +103,7 @@ def test_negatives_are_other_tokens_never_the_subjects_last(llama, tok, make_mem
 
 def test_positives_are_told_apart_by_what_they_are_like(llama, tok, make_memory):
     memory = make_memory(llama, tok, contexts=CONTEXTS[:2])
-    config = replace(PAPER, subject_forms=True, varied_forms=6)
+    config = replace(PAPER, subject_forms=True)
     found = read(memory, 1, torch.randn(48), config)
     prompts = training_prompts(REQUEST, QUERIES, memory.contexts, config)[1:]
     want = {"Ann Lee": "subject", "A. Lee": "rephrase", "Lee Ann": "shuffle"}
