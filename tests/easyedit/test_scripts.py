@@ -61,7 +61,8 @@ def rep(bench_hparams, tmp_path):
 def rome(bench_hparams, tmp_path):
     """EasyEdit's own ROME file for the same."""
     values = {**vars(bench_hparams(**QUICK)), "alg_name": "ROME", "mom2_adjustment": False}
-    return _yaml(tmp_path / "rome.yaml", {k: v for k, v in values.items() if k not in ("method", "rep", "bf16", "batch_size", "max_length")})
+    ours = ("method", "rep", "bf16", "batch_size", "max_length")
+    return _yaml(tmp_path / "rome.yaml", {k: v for k, v in values.items() if k not in ours})
 
 
 def _yaml(file: Path, values: dict) -> Path:
