@@ -87,8 +87,12 @@ def random_edit(model, seed, *, rank=1, layers=(1,), pathways=1, whole=False, **
         tensors = {}
         for i, name in names.items():
             layer = RepLayer(getattr(model.get_submodule(name), "base_layer", model.get_submodule(name)), "x", config)
-            layer.reset("x", torch.Generator().manual_seed(100 * seed + p))
-            torch.nn.init.normal_(layer.rep_up["x"].weight, std=0.3, generator=generator)
+            if config.kind == "paper":
+                layer.reset("x", torch.Generator().manual_seed(100 * seed + p))
+                torch.nn.init.normal_(layer.rep_up["x"].weight, std=0.3, generator=generator)
+            else:
+                for parameter in (layer.rep_gate["x"].weight, layer.rep_key["x"].weight):
+                    torch.nn.init.normal_(parameter, std=0.3, generator=generator)
             tensors[i] = detached_state(layer, "x")
         made.append(Pathway(config, tensors))
     request = EditRequest("{} lives in", f"Person {seed}", f"Town {seed}")
