@@ -1,4 +1,4 @@
-"""How large the file of one ROME+REP edit is, and what makes it so: python benchmarks/edit_file.py [--gate-dtype bfloat16]
+"""How large the file of one ROME+REP edit is, and what makes it so: python benchmarks/edit_file.py [--kind closed] [--gate-dtype bfloat16]
 
 A delta of rank one and a pathway with start weights, on one down-projection of Llama-2-7B's shape; no model is needed.
 """
@@ -28,14 +28,16 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--gate-ratio", type=float, default=0.1)
     parser.add_argument("--gate-dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--kind", choices=["paper", "closed"], default="paper", help="closed: two detectors")
     options = parser.parse_args()
     name = "model.layers.5.mlp.down_proj"
-    config = RepConfig(target_modules=[name], rank=options.rank, gate_ratio=options.gate_ratio)
+    config = RepConfig(target_modules=[name], rank=options.rank, gate_ratio=options.gate_ratio, kind=options.kind, detectors=2)
     layer = RepLayer(nn.Linear(options.keys, options.values, bias=False), "x", config)
-    layer.reset("x", torch.Generator().manual_seed(0))
-    nn.init.normal_(layer.rep_up["x"].weight, std=0.01)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.01)
     tensors = detached_state(layer, "x")
-    tensors["rep_gate_in.weight"] = tensors["rep_gate_in.weight"].to(getattr(torch, options.gate_dtype)).float()
+    if options.kind == "paper":
+        tensors["rep_gate_in.weight"] = tensors["rep_gate_in.weight"].to(getattr(torch, options.gate_dtype)).float()
     request = EditRequest("The mother tongue of {} is", "Danielle Darrieux", "English", "French")
     delta = Delta(torch.randn(options.values, 1), torch.randn(1, options.keys))
     edit = Edit((request,), "ROME", {5: delta}, (Pathway(config, {5: tensors}),), info={"keys": {5: torch.randn(1, options.keys)}})
@@ -52,6 +54,8 @@ def main() -> None:
         print(f"{total / 1e6:.2f} MB, written in {written - start:.2f} s, read and checked in {read - written:.2f} s")
         for key, tensor in sorted(load_file(Path(folder) / TENSORS).items(), key=lambda pair: -pair[1].nbytes):
             print(f"{tensor.nbytes / 1e6:9.3f} MB {100 * tensor.nbytes / total:5.1f} %  {str(tensor.dtype)[6:]:9} {key}")
+        if options.kind != "paper":
+            return
         # What a general compressor would still find, the bytes of equal weight side by side.
         gate = load_file(Path(folder) / TENSORS)[f"base_model.model.{name}.rep_gate_in.weight"]
         planes = gate.view(torch.uint8).view(-1, gate.element_size()).T.contiguous().numpy().tobytes()
