@@ -104,3 +104,10 @@ def test_one_edit(name, method, load, tok, texts, tmp_path):
     finally:
         edit.undo()
     assert not predict(editor.anatomy, editor.tok, [request.text], [request.target_new])[0].exact
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.rglob("demo.yaml")), ids=lambda file: file.parent.name)
+def test_the_demos_files_find_its_model_from_anywhere(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hparams = load_hparams(str(file))
+    assert Path(hparams.model_name).is_dir() and Path(hparams.rep.corpus).is_file()
