@@ -24,10 +24,11 @@ from transformers import (
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.datasets.corpus import load_corpus
-from easyedit_rep.hparams import REPHyperParams, RepOptions
+from easyedit_rep.hparams import REPHyperParams
 from easyedit_rep.memory.covariance import collect
 from easyedit_rep.memory.tokens import Prompt, locate
 from easyedit_rep.methods import Memory
+from easyedit_rep.rep_options import RepOptions
 
 VOCAB = 384
 LAYERS = 4

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from easyedit_rep import EditError, Ledger, RobustEditor
-from easyedit_rep.hparams import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.memory.covariance import Covariance
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.request import make_requests
 
 FACTS = {

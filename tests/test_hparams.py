@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from easyedit_rep import EditError, REPHyperParams
-from easyedit_rep.hparams import RepOptions
 from easyedit_rep.methods import METHODS as REGISTERED
+from easyedit_rep.rep_options import RepOptions
 
 FOLDER = Path(__file__).parents[1] / "hparams" / "REP"
 FILES = sorted(path for path in FOLDER.glob("*/*.yaml") if "engine: easyedit" not in path.read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import EditError
 from ..evaluation.metrics import TABLE
-from ..hparams import RepOptions
+from ..rep_options import RepOptions
 from .compare import Setting
 from .journal import read_journal
 

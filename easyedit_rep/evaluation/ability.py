@@ -34,7 +34,7 @@ class AbilityTasks:
         try:
             from lm_eval.tasks import TaskManager
         except ImportError as error:
-            raise EditError(f'tasks need lm-evaluation-harness ({error}): pip install lm-eval') from None
+            raise EditError(f"tasks need lm-evaluation-harness ({error}): pip install lm-eval") from None
         own = TaskManager(include_path=str(self.folder), include_defaults=False) if self.folder else None
         if own is not None and set(self.names) <= set(own.all_tasks):
             return own

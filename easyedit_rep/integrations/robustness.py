@@ -25,9 +25,10 @@ from ..evaluation.any_model import WholeModel
 from ..evaluation.measures import Measures
 from ..evaluation.metrics import KEY
 from ..evaluation.robustness import evaluate, finish_negatives
-from ..hparams import QueryOptions, REPHyperParams
+from ..hparams import REPHyperParams
 from ..memory.tokens import with_offsets
 from ..queries import Queries, QueryMaker
+from ..rep_options import QueryOptions
 from ..request import EditRequest
 
 

@@ -15,8 +15,8 @@ from types import TracebackType
 
 from ..datasets.corpus import load_corpus
 from ..errors import EditError
-from ..hparams import QueryOptions
 from ..queries.rephrase import load_rephrases
+from ..rep_options import QueryOptions
 from .home import find_easyedit
 from .robustness import Robustness, RobustnessOptions
 

@@ -14,8 +14,8 @@ more text than is read here. The spread of the positives makes w blind to how th
 (whitened collisions) become one more group, of more weight, and w is solved again.
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin`, of the scores of the words behind
-the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, and of the score that at most the share
-`false_fire` of text tokens reaches: text that w was not made from tells the tail, by its largest scores and an exponential beyond them
+the subject in its prompts (there the answer is read), of its own first words ("Toyota" of a Toyota Cresta, which other subjects begin
+with) and of the bare prompt's other tokens, and of the score that at most the share `false_fire` of text tokens reaches: text that w was not made from tells the tail, by its largest scores and an exponential beyond them
 (Pickands, 1975, with shape 0), since rates such as 1e-6 cannot be counted.
 
 With two detectors one is made from the positives whose last token is a word of the subject itself, the other from the rest ("… , a
@@ -111,44 +111,60 @@ def tail_threshold(scores: Tensor, rate: float, share: float = TAIL) -> float:
     return (top[-1] + (top - top[-1]).mean() * math.log(n / len(scores) / rate)).item()
 
 
+@dataclass(frozen=True, eq=False)
+class Background:
+    """What the detectors of a layer have in common: keys that are none of theirs.
+
+    Attributes:
+        moment: (D, D) mean of the groups' second moments, and C with its weight.
+        mean: (D,) of the groups' means.
+        groups: how many there are, text among them.
+        seen: (m, D) of ordinary text, that directions are made from.
+        unseen: (n, D) of ordinary text, that thresholds are set by.
+    """
+
+    moment: Tensor
+    mean: Tensor
+    groups: int
+    seen: Tensor
+    unseen: Tensor
+
+    @classmethod
+    def of(cls, negatives: Sequence[Tensor], text: Tensor, moment: Tensor | None, options: ClosedForm) -> "Background":
+        """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, and of C (D, D); None: that of `text`."""
+        seen, unseen = _divided(text)
+        c = seen.T @ seen / len(seen) if moment is None else moment.to(seen)
+        moments = [*(g.T @ g / len(g) for g in negatives), c]
+        means = [*(g.mean(0) for g in negatives), seen.mean(0)]
+        count = len(moments)
+        return cls(sum(moments) / count + options.text_weight * c, sum(means) / count, count, seen, unseen)
+
+
 def fit_detector(
-    positives: Sequence[Tensor],
-    negatives: Sequence[Tensor],
-    text: Tensor,
-    moment: Tensor | None,
-    options: ClosedForm,
-    spread: float,
-    rate: float,
-    shut: Tensor | None = None,
+    positives: Sequence[Tensor], background: Background, options: ClosedForm, spread: float, rate: float, shut: Tensor | None = None
 ) -> Detector:
-    """The discriminant between groups of keys, each (n, D); see the module's docstring.
+    """The discriminant between groups of keys, each (n, D), and the background; see the module's docstring.
 
     Args:
-        text: (m, D) keys of ordinary text, of which the last third only sets the threshold.
-        moment: (D, D) C; None: that of `text`.
         rate: wished false-fire rate.
         shut: (n, D) keys at which it must be shut in any case.
     """
-    seen, held_out = _divided(text)
-    moment = seen.T @ seen / len(seen) if moment is None else moment.to(seen)
-    moments = [*(g.T @ g / len(g) for g in negatives), moment]
-    means = [*(g.mean(0) for g in negatives), seen.mean(0)]
+    seen, mean = background.seen, background.mean
     middle = torch.stack([g.mean(0) for g in positives]).mean(0)
-    scatter = sum(moments) / len(moments) + options.text_weight * moment
+    scatter = background.moment.clone()
     for centred in (g - middle for g in positives):
         scatter.addmm_(centred.T, centred, alpha=spread / len(positives) / len(centred))
     ridge = options.ridge * scatter.diagonal().mean()
-    weight = _solve(scatter, ridge, middle - sum(means) / len(means))
+    weight = _solve(scatter, ridge, middle - mean)
     nearest = round(options.hard_share * len(seen))
     if nearest and options.hard_weight:
         hard = seen[(seen @ weight).topk(nearest).indices]
         scatter.addmm_(hard.T, hard, alpha=options.hard_weight / len(hard))
-        mean = (sum(means) + options.hard_weight * hard.mean(0)) / (len(means) + options.hard_weight)
-        weight = _solve(scatter, ridge, middle - mean)
-    low = torch.stack([(g @ weight).mean() for g in (*negatives, seen)]).mean()
-    weight = weight / (middle @ weight - low)
-    low = torch.stack([(g @ weight).mean() for g in (*negatives, seen)]).mean().item()
-    threshold = max(options.margin, tail_threshold(held_out @ weight - low, rate))
+        n = background.groups
+        weight = _solve(scatter, ridge, middle - (n * mean + options.hard_weight * hard.mean(0)) / (n + options.hard_weight))
+    weight = weight / ((middle - mean) @ weight)
+    low = (mean @ weight).item()
+    threshold = max(options.margin, tail_threshold(background.unseen @ weight - low, rate))
     if shut is not None and len(shut):
         threshold = max(threshold, (shut @ weight).max().item() - low + GAP)
     return Detector(weight, -low - threshold, threshold)
@@ -164,12 +180,12 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     if len(text) < 100:
         raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
     groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last]
-    groups = [g[:: -(-len(g) // LARGEST)] for g in groups if len(g)]
+    background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options)
     gate = layer.part("rep_gate", name)
     sets = _positive_sets(keys, gate.out_features)
     rate = options.false_fire / len(sets)
     spreads = (options.spread, options.spread_around)
-    detectors = [fit_detector(p, groups, text, moment, options, s, rate, keys.shut) for p, s in zip(sets, spreads, strict=False)]
+    detectors = [fit_detector(p, background, options, s, rate, keys.shut) for p, s in zip(sets, spreads, strict=False)]
     detectors += [detectors[0]] * (gate.out_features - len(detectors))
     with torch.no_grad():
         gate.weight.copy_(torch.stack([d.weight for d in detectors]))
@@ -177,7 +193,7 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
         layer.part("rep_key", name).weight.copy_(options.strength * keys.prompt[:, None])
     return {
         "open": layer.is_open(keys.positives, name).float().mean().item(),
-        "false_fire": layer.is_open(_divided(text)[1], name).float().mean().item(),
+        "false_fire": layer.is_open(background.unseen, name).float().mean().item(),
         "threshold": max(d.threshold for d in detectors),
     }
 

@@ -115,7 +115,7 @@ class Examples:
         before = [rows[i][: self.located[i].last] for i in self.own]  # of the bare prompt first
         behind = [rows[i][self.located[i].last + 1 :] for i in self.own]
         own = torch.cat([torch.cat(pair) for pair in zip(before, behind, strict=True)])
-        shut = torch.cat([before[0], *behind])
+        shut = torch.cat([before[0], groups["subject"], *behind])
         return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word)
 
 

@@ -16,7 +16,7 @@ from .rules import RULE_NAMES, rule_rephrases
 from .shuffle import shuffled_subjects
 
 if TYPE_CHECKING:
-    from ..hparams import QueryOptions
+    from ..rep_options import QueryOptions
 
 log = logging.getLogger(__name__)
 

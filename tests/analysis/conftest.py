@@ -7,8 +7,8 @@ import pytest
 from easyedit_rep.analysis.study import Study
 from easyedit_rep.bench.runs import Run
 from easyedit_rep.editor import RobustEditor
-from easyedit_rep.hparams import QueryOptions, RepOptions
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import QueryOptions, RepOptions
 
 FACTS = [
     ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),

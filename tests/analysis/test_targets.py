@@ -10,7 +10,7 @@ from easyedit_rep.bench.journal import read_journal
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
 from easyedit_rep.evaluation.perplexity import target_perplexities, text_perplexity
-from easyedit_rep.hparams import RepOptions
+from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
 
 

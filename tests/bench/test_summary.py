@@ -9,8 +9,8 @@ from easyedit_rep.bench.tables import cells, over_seeds, per_seed, render
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.evaluation.measures import Measures
 from easyedit_rep.evaluation.metrics import DOMAINS, KINDS
-from easyedit_rep.hparams import QueryOptions, RepOptions
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import QueryOptions, RepOptions
 from easyedit_rep.request import EditRequest, Question
 
 ALWAYS = {"method", "n", "seconds_per_edit", *COLUMNS}

@@ -11,7 +11,7 @@ from easyedit_rep.bench.runs import execute
 from easyedit_rep.bench.sweep import draw, points, settings
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import PathwayShape, RepOptions
+from easyedit_rep.rep_options import PathwayShape, RepOptions
 from easyedit_rep.request import EditRequest
 
 REP = RepOptions()

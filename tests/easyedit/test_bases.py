@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from easyedit_rep import EditError, EditRequest, REPHyperParams, RobustEditor
-from easyedit_rep.hparams import PathwayShape, QueryOptions
 from easyedit_rep.integrations.bases import BASES, get_base
 from easyedit_rep.integrations.engine import batchable, prepared, solve
 from easyedit_rep.integrations.refused import REFUSED
 from easyedit_rep.memory.tokens import continuation
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import PathwayShape, QueryOptions
 
 pytestmark = pytest.mark.easyedit
 

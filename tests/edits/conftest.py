@@ -5,12 +5,12 @@ import torch
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.editor import RobustEditor
-from easyedit_rep.hparams import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.ledger import Edit, Ledger, Pathway
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.model import detached_state
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.request import EditRequest
 
 IDS = torch.tensor([[1, 17, 40, 99, 7, 250, 31, 8], [1, 5, 6, 7, 300, 301, 11, 2]])

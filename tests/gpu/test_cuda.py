@@ -5,9 +5,9 @@ import torch
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.editor import RobustEditor
-from easyedit_rep.hparams import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.memory.covariance import collect
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.request import EditRequest
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

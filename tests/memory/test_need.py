@@ -8,8 +8,8 @@ import torch
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import RepOptions
 from easyedit_rep.memory.need import GIB, estimate
+from easyedit_rep.rep_options import RepOptions
 
 
 def test_what_can_be_counted_is_counted(llama, make_hparams):

@@ -7,13 +7,13 @@ import torch
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import RepOptions
 from easyedit_rep.memory.covariance import Covariance
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.memory.tokens import locate
 from easyedit_rep.memory.values import ValueConfig, ValueTask, optimise_values
 from easyedit_rep.methods import BaseEdit, Memory, get_method
 from easyedit_rep.methods.memit import average, solve_right
+from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
 
 REQUESTS = [

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import RepOptions
 from easyedit_rep.memory.values import ValueConfig, ValueTask, optimise_values
 from easyedit_rep.methods import get_method
+from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
 
 REQUEST = EditRequest("The mother tongue of {} is", "Danielle Darrieux", "Spanish")

@@ -7,7 +7,6 @@ import torch
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import RepOptions
 from easyedit_rep.ledger import Edit, Ledger, Pathway
 from easyedit_rep.methods import BaseEdit, Memory, get_method
 from easyedit_rep.pathway import RepConfig
@@ -17,6 +16,7 @@ from easyedit_rep.pathway.layer import RepLayer
 from easyedit_rep.pathway.model import detached_state, layers_of
 from easyedit_rep.pathway.training import PathwayTraining, train_layer
 from easyedit_rep.queries import Queries, Split
+from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
 
 REQUESTS = [EditRequest("The mother tongue of {} is", "Danielle Darrieux", "Spanish"), EditRequest("{} plays the", "Ann Lee", "piano")]

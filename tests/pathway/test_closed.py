@@ -11,7 +11,7 @@ from torch import nn
 
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway import RepConfig, RepLayer
-from easyedit_rep.pathway.closed import HELD_OUT, ClosedForm, fit_detector, solve_layer, tail_threshold
+from easyedit_rep.pathway.closed import HELD_OUT, Background, ClosedForm, fit_detector, solve_layer, tail_threshold
 from easyedit_rep.pathway.training import TrainingKeys
 
 D = 24
@@ -53,7 +53,8 @@ def layer_and_keys(direction, detectors=1, dtype=torch.float32):
 def test_direction_equals_the_formula(groups, hard, given_moment):
     positives, negatives, text, moment = groups
     options = replace(OPTIONS, hard_share=hard, margin=0.0)
-    found = fit_detector(positives, negatives, text, moment if given_moment else None, options, 2.0, 0.01)
+    background = Background.of(negatives, text, moment if given_moment else None, options)
+    found = fit_detector(positives, background, options, 2.0, 0.01)
     seen = text[: len(text) - round(HELD_OUT * len(text))]
     c = moment if given_moment else sum(torch.outer(k, k) for k in seen) / len(seen)
     middle = (positives[0].mean(0) + positives[1].mean(0)) / 2
@@ -76,10 +77,9 @@ def test_direction_equals_the_formula(groups, hard, given_moment):
 
 def test_groups_count_the_same_whatever_their_size(groups):
     positives, negatives, text, moment = groups
-    one = fit_detector(positives, negatives, text, moment, OPTIONS, 1.0, 1e-3)
-    again = fit_detector(
-        [positives[0].repeat(5, 1), positives[1]], [negatives[0], negatives[1].repeat(3, 1)], text, moment, OPTIONS, 1.0, 1e-3
-    )
+    one = fit_detector(positives, Background.of(negatives, text, moment, OPTIONS), OPTIONS, 1.0, 1e-3)
+    larger = Background.of([negatives[0], negatives[1].repeat(3, 1)], text, moment, OPTIONS)
+    again = fit_detector([positives[0].repeat(5, 1), positives[1]], larger, OPTIONS, 1.0, 1e-3)
     torch.testing.assert_close(one.weight, again.weight)
     assert one.bias == pytest.approx(again.bias)
 
@@ -88,7 +88,8 @@ def test_spread_of_the_positives_is_ignored(direction):
     """Positives that differ along an axis of their own, as names with other words behind them do: the direction turns off that axis."""
     axis = nn.functional.normalize(normal(1, 21)[0] - (normal(1, 21)[0] @ direction) * direction, dim=0)
     positives = [normal(40, 22, 6 * direction) + torch.linspace(-20, 30, 40, dtype=torch.float64)[:, None] * axis]
-    blind = [fit_detector(positives, [normal(40, 3)], normal(900, 5), None, OPTIONS, spread, 0.01).weight for spread in (0.0, 1.0)]
+    background = Background.of([normal(40, 3)], normal(900, 5), None, OPTIONS)
+    blind = [fit_detector(positives, background, OPTIONS, spread, 0.01).weight for spread in (0.0, 1.0)]
     leaning = [abs((w @ axis) / w.norm()).item() for w in blind]
     assert leaning[1] < 0.1 < leaning[0]
 

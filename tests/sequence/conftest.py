@@ -3,8 +3,8 @@
 import pytest
 
 from easyedit_rep.editor import RobustEditor
-from easyedit_rep.hparams import QueryOptions, RepOptions
 from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import QueryOptions, RepOptions
 from easyedit_rep.request import EditRequest
 
 

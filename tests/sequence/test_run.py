@@ -9,7 +9,7 @@ from easyedit_rep.bench.journal import read_journal
 from easyedit_rep.bench.sequences import block_cells, blocks_of, cells, checkpoints, draw
 from easyedit_rep.errors import EditError
 from easyedit_rep.evaluation.sequence import baseline, blocks, measure, summary
-from easyedit_rep.hparams import RepOptions
+from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import Question
 from easyedit_rep.sequence.run import Watch, edit_sequence
 

@@ -8,12 +8,13 @@ import torch
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
-from easyedit_rep.hparams import D4SHyperParams, RepOptions
+from easyedit_rep.hparams import D4SHyperParams
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.memory.values import ValueConfig, ValueTask, optimise_values
 from easyedit_rep.methods import Memory
 from easyedit_rep.methods.memit import average
 from easyedit_rep.pathway.model import layers_of
+from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
 from easyedit_rep.sequence import sequence as sequence_module
 
