@@ -3,9 +3,10 @@
 import base64
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -16,6 +17,7 @@ from ..errors import EditError
 from ..evaluation.metrics import HEADINGS, printed
 from ..files import replacing
 from ..version import __version__
+from . import norms
 from .registry import ANALYSES
 
 ROWS = 200
@@ -156,11 +158,14 @@ def _analysis(name: str, path: Path, provenance: dict, records: list[dict], pict
     usable = [record for record in records if "error" not in record]
     if not usable:
         return Section(of.title, "No fact has been measured yet.", source, provenance=_json(provenance))
-    if not picture:
-        with tempfile.TemporaryDirectory() as scratch:
-            of.draw(usable, Path(scratch) / "figure.png")
-            picture = (Path(scratch) / "figure.png").read_bytes()
-    return Section(of.title, of.caption, source, of.table(usable), picture, _json(provenance))
+    return Section(of.title, of.caption, source, of.table(usable), picture or _drawn(of.draw, usable), _json(provenance))
+
+
+def _drawn(draw: Callable[[Any, Path], None], what: Any) -> bytes:
+    """The PNG that `draw` makes of `what`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        draw(what, Path(scratch) / "figure.png")
+        return (Path(scratch) / "figure.png").read_bytes()
 
 
 def _bench(paths: list[Path]) -> Iterator[Section]:
@@ -188,4 +193,17 @@ def _sequences(journals: dict[Path, tuple[dict, list[dict]]], pictures: dict[Pat
         text = (
             "All edits so far, measured at checkpoints; percent, token-level. |W| growth: mean |w| of the edited layers over the original."
         )
-        yield Section("Sequences of edits", text, table=sequences.cells(list(journals.values())), picture=picture)
+        runs = list(journals.values())
+        yield Section("Sequences of edits", text, table=sequences.cells(runs), picture=picture)
+        text = "Each hundred edits in editing order, measured when the run had ended: what is forgotten first stands first."
+        yield Section("What is left of the earliest edits", text, table=sequences.block_cells(runs))
+        try:
+            found = norms.points(runs)
+        except EditError:  # a run without an edit yet, or of an older version
+            return
+        text = (
+            "Means over quarters of each run: the target's probability a token under the value it was optimised to and in the edited model "
+            "right after its edit, and how much the L1 norm of the edited layers has grown (D4S, Figures 5 and 6)."
+        )
+        title = "Edited targets, and the norm of the edited layers"
+        yield Section(title, text, table=norms.table(found), picture=_drawn(norms.draw, found))

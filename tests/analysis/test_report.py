@@ -100,6 +100,28 @@ def test_benchmarks_and_plain_records_become_tables(study, run, tmp_path):
     assert plain.title == "Edits: edit" and [row[0] for row in plain.rows] == ["ROME", "ROME+REP"]
 
 
+def test_a_sequence_has_its_norms_beside_its_table(tmp_path):
+    edits = [
+        {
+            "edit": i,
+            "seconds": 0.1,
+            "norms": {"1": {"weight": 1 + 0.01 * i, "original": 1.0}},
+            "probability": [0.1 * i],
+            "info": {"1": [{"probability": 0.9}]},
+        }
+        for i in (1, 2)
+    ]
+    after = {"after": 2, "rows": [{"efficacy": [1.0]}, {"efficacy": [0.0]}], "perplexity": 9.5, "norms": edits[-1]["norms"]}
+    hparams = {"model_name": "a/tiny", "rep": {"base": "D4S", "pathways": False}}
+    journal(tmp_path / "sequence.jsonl", [*edits, after], hparams=hparams)
+    line = (tmp_path / "sequence.jsonl").read_text().replace('"analysis": "keys", ', "")
+    (tmp_path / "sequence.jsonl").write_text(line)
+    table, blocks, norms = gather(tmp_path)
+    assert table.title == "Sequences of edits" and table.rows[0][:3] == ["D4S", "2", "50.0"]
+    assert blocks.rows[0][:2] == ["D4S", "1 to 2"]
+    assert norms.table["mean |w|, growth % at the end"].tolist() == ["1.00", "2.00"] and norms.picture.startswith(PNG[:8])
+
+
 def test_columns_of_numbers_are_told_from_words():
     import pandas
 
