@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
+from ..evaluation.predict import predict
 from ..memory.delta import scratch_weights
 from ..methods.base import BaseEdit, Memory
 from .closed import ClosedForm, solve_layer
@@ -40,6 +41,9 @@ def build_pathways(
     No gradient crosses a layer (REP, appendix B.3). The keys of a layer are read with everything below it as it will be at test: the
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
+    Where a closed-form pathway of a strength other than 1 leaves its own prompt without the edited answer, it is of strength 1, at which
+    the prompt's value is the base method's: Success is never paid for robustness.
+
     Args:
         examples: one for each request, in the order of `base.keys`.
         text_keys: {layer: (m, D)} keys of ordinary text.
@@ -52,8 +56,9 @@ def build_pathways(
     tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
+    stronger = shape.kind == "closed" and closed.strength != 1
     with ExitStack() as below:
-        running = below.enter_context(scratch_weights(anatomy, layers[:-1]))
+        running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
         for layer in layers:
             text = None if text_keys is None else text_keys[layer]
             keys = read_training_keys(memory, layer, examples, base.keys[layer], config, text)
@@ -71,4 +76,10 @@ def build_pathways(
                 module.eval().set_adapter(names, inference_mode=True)
                 base.deltas[layer].add_to(running[layer])
                 below.enter_context(_acting(anatomy.projection(layer), module))
+        if stronger:
+            requests = [example.request for example in examples]
+            answers = predict(anatomy, memory.tok, [r.text for r in requests], [r.target_new for r in requests])
+            for pathway in (pathway for pathway, answer in zip(tensors, answers, strict=True) if not answer.exact):
+                for layer in layers:
+                    pathway[layer]["rep_key.weight"] /= closed.strength
     return tensors, losses

@@ -54,7 +54,8 @@ class ClosedForm:
     Attributes:
         false_fire: wished share of ordinary tokens at which a pathway opens.
         margin: lowest threshold, between 0 (the mean of the negatives) and 1 (that of the positives).
-        strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it.
+        strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
+            prompt would lose its answer by it.
         ridge: ρ.
         spread: σ of a single detector and of that for the subject's own words.
         spread_around: σ of the detector for other words.

@@ -59,6 +59,7 @@ class Examples:
     """One request's training prompts and the texts that only give negatives, tokenised once for all layers.
 
     Attributes:
+        request: the request.
         located: the training prompts, the bare one first.
         own: which of them hold the request's own subject -> index of the subject's first token.
         others: prompts about other subjects.
@@ -66,6 +67,7 @@ class Examples:
         own_word: of each, whether its subject's last token is one of the request's own subject's.
     """
 
+    request: EditRequest
     located: Sequence[Located]
     own: Mapping[int, int]
     others: Sequence[Located]
@@ -86,6 +88,7 @@ class Examples:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
         words = {i for space in ("", " ") for i in tok(space + request.subject, add_special_tokens=False)["input_ids"]}
         return cls(
+            request,
             located,
             own,
             [locate(tok, p) for p in made],

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from easyedit_rep import RobustEditor
+from easyedit_rep.evaluation.predict import Prediction
+from easyedit_rep.pathway import build
 from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.pathway.training import PathwayTraining
@@ -105,3 +107,26 @@ def test_without_statistics_the_text_itself_stands_for_c(make_editor):
     editor.hparams.rep = replace(editor.hparams.rep, training=replace(editor.hparams.rep.training, target="raw"))
     without = editor.robustify(edit)
     assert not torch.equal(*(e.pathways[0].tensors[1]["rep_gate.weight"] for e in (with_c, without)))
+
+
+def test_no_strength_costs_a_prompt_its_answer(make_editor, monkeypatch):
+    """Prompts are asked with all of the edit in place; the pathway of the one that is not answered then is of strength 1."""
+    plain, editor = (make_editor(closed=ClosedForm(false_fire=0.2, strength=strength)) for strength in (1.0, 2.0))
+    key, other = (pathway.tensors[1]["rep_key.weight"] for pathway in plain.robustify(plain.base_edit(*REQUESTS)).pathways)
+    base = editor.base_edit(*REQUESTS)
+    weights = {layer: editor.anatomy.weight(layer).detach().clone() for layer in (1, 2)}
+    met = []
+
+    def answers(anatomy, _tok, texts, targets):
+        assert texts == [r.text for r in REQUESTS] and targets == [r.target_new for r in REQUESTS]
+        for layer, delta in base.deltas.items():
+            torch.testing.assert_close(anatomy.weight(layer).detach(), weights[layer] + delta.dense(), rtol=1e-4, atol=1e-5)
+        met.append((inputs(editor, texts[0])[1] - 2 * key[:, 0]).abs().amax(-1).min().item())
+        return [Prediction((1,), (1,)), Prediction((1,), (2,))]
+
+    monkeypatch.setattr(build, "predict", answers)
+    kept, taken_back = editor.robustify(base).pathways
+    assert met == [pytest.approx(0, abs=1e-6)], "the first prompt's subject was met by its pathway"
+    torch.testing.assert_close(kept.tensors[1]["rep_key.weight"], 2 * key)
+    torch.testing.assert_close(taken_back.tensors[1]["rep_key.weight"], other)
+    assert all(torch.equal(editor.anatomy.weight(layer), weight) for layer, weight in weights.items())
