@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from .commands import analyze, edits, mqd, sequence, stats
 from .commands import data as data_commands
@@ -52,7 +53,8 @@ def main() -> None:
         else:
             app()
     except EditError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
+        # As text: rich would take what stands in brackets for its own markup.
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "red"), f" {error}"))
         sys.exit(2)
     if script is not None:
         # Out here because click would make the script's Ctrl-C, and we its EditError, something else than Python does.

@@ -73,6 +73,18 @@ def test_bad_input_is_one_line_and_status_2(arguments, named, capsys, monkeypatc
     assert len(lines) == 1 and named in lines[0]
 
 
+@pytest.mark.parametrize("said", ['pip install "easyedit_rep[ray]"', "closed [/b] and [red] never"])
+def test_brackets_of_an_error_are_printed_as_they_are(said, capsys, monkeypatch):
+    def fail():
+        raise EditError(said)
+
+    monkeypatch.setattr("easyedit_rep.cli.app", fail)
+    monkeypatch.setattr("sys.argv", ["easyedit-rep", "bench"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_errors_reach_a_caller_of_the_app_as_they_are():
     result = CliRunner().invoke(app, ["edit", "--hparams", str(HPARAMS)])
     assert isinstance(result.exception, EditError)
