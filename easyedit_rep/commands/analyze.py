@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from ..errors import EditError
 from .analyze_sequences import norms, targets
 
 if TYPE_CHECKING:
@@ -120,16 +121,23 @@ def _study(hparams: Path, data: Path, n: int, seed: int, layer: int | None, ever
 
 
 def _show(path: Path) -> None:
-    """Print the table of a journal of records, and draw its figure beside it."""
+    """Print the table of a journal of records, and draw its figure beside it.
+
+    Raises:
+        EditError: every fact was refused.
+    """
     from ..analysis.registry import analysis
     from ..bench.journal import read_journal
 
     provenance, records = read_journal(path)
     of = analysis(provenance["analysis"])
-    print_table(of.table(records), of.title)
+    usable = [record for record in records if "error" not in record]
+    if not usable:
+        raise EditError(f"all {len(records)} facts were refused, the first because {records[0]['error']}")
+    print_table(of.table(usable), of.title)
     picture = path.with_suffix(".png")
-    of.draw(records, picture)
-    refused = sum("error" in record for record in records)
+    of.draw(usable, picture)
+    refused = len(records) - len(usable)
     Console(stderr=True).print(
         f"records: {path}   picture: {picture}" + (f"   refused: {refused} facts, see the records" if refused else "")
     )

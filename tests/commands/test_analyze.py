@@ -5,9 +5,11 @@ import yaml
 from typer.testing import CliRunner
 
 from easyedit_rep.analysis.registry import ANALYSES
-from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.bench.journal import Journal, read_journal
 from easyedit_rep.cli import app
+from easyedit_rep.commands.analyze import _show
 from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
+from easyedit_rep.errors import EditError
 
 COMMANDS = [name for name in ANALYSES if name != "targets"]  # edits MQD, see test_mqd.py
 EXTRA = {"collisions": ["--tokens", "1500", "--top", "3"], "gate": ["--tokens", "500"]}
@@ -24,6 +26,15 @@ def hparams(tmp_path):
     path = tmp_path / "quick.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+@pytest.mark.parametrize("name", ["keys", "pca", "values", "bounds", "gate"])
+def test_facts_that_were_all_refused_are_an_error_with_the_reason(name, tmp_path):
+    """As `bounds` refuses every edit of a method that writes several layers."""
+    with Journal(tmp_path / f"{name}.jsonl", {"analysis": name}) as journal:
+        journal.add([{"index": i, "subject": "Ann Lee", "error": "bounds are of an edit in one layer"} for i in range(2)])
+    with pytest.raises(EditError, match="all 2 facts were refused, the first because bounds are of an edit in one layer"):
+        _show(journal.path)
 
 
 def test_every_analysis_and_the_report(hparams, tmp_path):
