@@ -61,7 +61,7 @@ def show(
 ) -> None:
     """What is left of each sequence at its checkpoints and, at its end, of each block of edits; and how the weights grew."""
     from ..bench.journal import read_journal
-    from ..bench.sequences import block_cells, cells, draw
+    from ..bench.sequences import begun, block_cells, cells, draw
     from ..bench.tables import render
 
     runs = []
@@ -70,6 +70,8 @@ def show(
         if not path.exists():
             raise EditError(f"{folder} holds no run: make one with `easyedit-rep sequence run --out {folder}`")
         runs.append(read_journal(path))
+        if not begun(runs[-1:]):
+            Console(stderr=True).print(f"{folder} has reached no checkpoint yet and is left out", soft_wrap=True)
     for table in (cells(runs), block_cells(runs, block)):
         shown = render(table, style)
         print(shown) if isinstance(shown, str) else Console().print(shown)
