@@ -1,6 +1,5 @@
 """Robust, sequential, measurable and reversible knowledge edits for large language models: `easyedit-rep COMMAND --help` says more."""
 
-import json
 import random
 import sys
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from .commands import analyze, edits, mqd, sequence, stats
 from .commands import data as data_commands
 from .commands.bench import bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
+from .commands.json_file import write_json_file
 from .commands.rephrase import rephrase
 from .commands.report import report
 from .errors import EditError
@@ -88,7 +88,7 @@ def _run(
     console.print(table(rows, f"{title}, {len(chosen)} facts, each edited alone"))
     draw(rows, out / "robustness.png", f"{title}: {len(chosen)} edits")
     if json_file:
-        json_file.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        write_json_file(json_file, {"rows": rows})
     console.print(f"records: {out / 'records.jsonl'}   picture: {out / 'robustness.png'}" + (f"   rows: {json_file}" if json_file else ""))
 
 
@@ -201,6 +201,6 @@ def doctor(
     Console().print(show(findings))
     wrong = sum(finding.state == "wrong" for finding in findings)
     if json_file:
-        json_file.write_text(json.dumps({"well": not wrong, "findings": [asdict(finding) for finding in findings]}, indent=1) + "\n")
+        write_json_file(json_file, {"well": not wrong, "findings": [asdict(finding) for finding in findings]})
     Console().print(f"[red]{wrong} wrong[/red], see ✗" if wrong else "[green]all that is needed is well[/green]")
     raise typer.Exit(1 if wrong else 0)

@@ -13,7 +13,7 @@ from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
 
 
 def test_demo_writes_rows_records_and_picture(tmp_path):
-    rows_file = tmp_path / "rows.json"
+    rows_file = tmp_path / "new" / "rows.json"
     result = CliRunner().invoke(app, ["demo", "--n", "2", "--out", str(tmp_path / "out"), "--json", str(rows_file)])
     assert result.exit_code == 0, result.output
     rows = json.loads(rows_file.read_text())["rows"]
@@ -83,6 +83,14 @@ def test_brackets_of_an_error_are_printed_as_they_are(said, capsys, monkeypatch)
     with pytest.raises(SystemExit):
         main()
     assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_numbers_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    result = CliRunner().invoke(app, ["doctor", "--json", str(tmp_path / "taken" / "findings.json")])
+    assert isinstance(result.exception, EditError)
+    assert f"cannot write {tmp_path / 'taken' / 'findings.json'}" in str(result.exception)
 
 
 def test_errors_reach_a_caller_of_the_app_as_they_are():
