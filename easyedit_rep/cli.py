@@ -135,6 +135,11 @@ def edit(
     Without --save nothing is kept of an edit but what was measured. With it the edits are left in a folder that `load_edits`,
     PeftModel.from_pretrained and `easyedit-rep edits` read.
     """
+    one = [option for option, value in (("--prompt", prompt), ("--subject", subject), ("--target", target)) if value is not None]
+    if data is not None and one:
+        raise EditError(f"both --data and {one[0]}: give a file of facts, or one fact")
+    if json_file is not None and (data is None or save is not None):
+        raise EditError("--json writes the table of --data without --save, and there is none: leave it out")
     if save is not None:
         from .commands.save import check_free
 

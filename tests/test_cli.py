@@ -59,9 +59,12 @@ def test_sweep_writes_records_and_picture(tmp_path):
         (["edit", "--hparams", "missing.yaml", "--prompt", "a b", "--subject", "a", "--target", "c"], "missing.yaml"),
         (["edit", "--hparams", str(HPARAMS), "--prompt", "a b", "--subject", "z", "--target", "c"], "'z'"),
         (["edit", "--hparams", str(HPARAMS), "--data", "missing.json"], "missing.json"),
+        (["edit", "--hparams", str(HPARAMS), "--data", str(FACTS), "--subject", "a"], "both --data and --subject"),
+        (["edit", "--hparams", str(HPARAMS), "--data", str(FACTS), "--save", "a", "--json", "b"], "--json"),
         (["sweep", "--hparams", "hparams/REP/ROME/gpt2-xl.yaml", "--data", str(FACTS)], "--thresholds"),
         (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--thresholds", "0.5"], "closed pathway has neither τ nor α"),
         (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--alphas", "1e3,x"], "'1e3,x'"),
+        (["sequence", "run", "--hparams", str(HPARAMS), "--data", str(FACTS), "--tasks-limit", "5"], "--tasks-limit 5 is for --tasks"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, named, capsys, monkeypatch):

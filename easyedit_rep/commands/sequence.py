@@ -38,6 +38,9 @@ def run(
     from ..sequence.run import Watch, edit_sequence
     from .bench import parse_numbers
 
+    for option, value in (("--tasks-folder", tasks_folder), ("--tasks-limit", tasks_limit)):
+        if value is not None and not tasks:
+            raise EditError(f"{option} {value} is for --tasks, which are not given: name some")
     wanted = Run(hparams, data, seed, n, not every)
     editor = Editors()(wanted)
     if plain:
