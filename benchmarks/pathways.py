@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from easyedit_rep import EditError, EditRequest, RobustEditor
 from easyedit_rep.bench.compare import known_only, summarise
 from easyedit_rep.bench.journal import Journal, read_journal
-from easyedit_rep.bench.show import table
+from easyedit_rep.bench.show import print_whole, table
 from easyedit_rep.datasets.records import load_records
 from easyedit_rep.evaluation.robustness import evaluate, finish_locality
 from easyedit_rep.hparams import load_hparams
@@ -113,7 +113,7 @@ def main(
 
 def show(found: list[dict], console: Console) -> None:
     """The table of records, and what each variant takes."""
-    console.print(table(summarise(found), f"{len({(r['index'], r['prompt']) for r in found})} facts, each edited alone"))
+    print_whole(console, table(summarise(found), f"{len({(r['index'], r['prompt']) for r in found})} facts, each edited alone"))
     for method in dict.fromkeys(r["method"] for r in found):
         mine = [r for r in found if r["method"] == method]
         seconds = sum(r["seconds"].get("pathway", 0.0) for r in mine) / len(mine)

@@ -68,7 +68,7 @@ def _run(
 ) -> None:
     # Imported here so that --help answers at once.
     from .bench.compare import compare, known_only, summarise, write_jsonl
-    from .bench.show import draw, table, tell
+    from .bench.show import draw, print_whole, table, tell
     from .editor import RobustEditor
     from .hparams import load_hparams
 
@@ -85,7 +85,7 @@ def _run(
     rows = summarise(records)
     if story:
         console.print(tell(editor, _telling(chosen, records)))
-    console.print(table(rows, f"{title}, {len(chosen)} facts, each edited alone"))
+    print_whole(console, table(rows, f"{title}, {len(chosen)} facts, each edited alone"))
     draw(rows, out / "robustness.png", f"{title}: {len(chosen)} edits")
     if json_file:
         write_json_file(json_file, {"rows": rows})

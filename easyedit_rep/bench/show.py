@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +36,16 @@ def table(rows: Sequence[dict], title: str) -> Table:
             f"{last['seconds_per_edit'] - first['seconds_per_edit']:+.2f}",
         )
     return out
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print `table` as wide as it is: in a narrower console its lines break, where rich would cut the numbers to "10…"."""
+    before = console.width
+    console.width = max(before, Measurement.get(console, console.options.update(max_width=1000), table).maximum)
+    try:
+        console.print(table)
+    finally:
+        console.width = before
 
 
 def _cell(value: float | None) -> str:

@@ -10,6 +10,8 @@ from ..errors import EditError
 from .data import Columns, DataFormat, Strict, summarise
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..bench.runs import Run
 
 Workers = Annotated[int, typer.Option(min=1, help="Model replicas that edit at once, each in a Ray worker.")]
@@ -127,10 +129,18 @@ def parse_numbers(option: str, text: str, kind: type = int) -> list:
 
 
 def _show(paths: list[Path], style: str) -> None:
-    from ..bench.tables import cells, over_seeds, per_seed, render
+    from ..bench.tables import cells, over_seeds, per_seed
 
-    shown = render(cells(over_seeds(per_seed(paths))), style)
+    print_cells(cells(over_seeds(per_seed(paths))), style)
+
+
+def print_cells(cells: "pandas.DataFrame", style: str) -> None:
+    """A table of text in one of `tables.FORMATS`."""
+    from ..bench.show import print_whole
+    from ..bench.tables import render
+
+    shown = render(cells, style)
     if isinstance(shown, str):
         print(shown)  # not through rich, which would wrap it
     else:
-        Console().print(shown)
+        print_whole(Console(), shown)

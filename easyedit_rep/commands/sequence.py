@@ -65,7 +65,7 @@ def show(
     """What is left of each sequence at its checkpoints and, at its end, of each block of edits; and how the weights grew."""
     from ..bench.journal import read_journal
     from ..bench.sequences import begun, block_cells, cells, draw
-    from ..bench.tables import render
+    from .bench import print_cells
 
     runs = []
     for folder in folders:
@@ -76,8 +76,7 @@ def show(
         if not begun(runs[-1:]):
             Console(stderr=True).print(f"{folder} has reached no checkpoint yet and is left out", soft_wrap=True)
     for table in (cells(runs), block_cells(runs, block)):
-        shown = render(table, style)
-        print(shown) if isinstance(shown, str) else Console().print(shown)
+        print_cells(table, style)
     out.mkdir(parents=True, exist_ok=True)
     draw(runs, out / "sequence.png", block)
     Console(stderr=True).print(f"picture: {out / 'sequence.png'}")
