@@ -12,7 +12,7 @@ from rich.text import Text
 
 from .commands import analyze, edits, mqd, sequence, stats
 from .commands import data as data_commands
-from .commands.bench import bench, sweep, table
+from .commands.bench import Every, bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
 from .commands.json_file import write_json_file
 from .commands.rephrase import rephrase
@@ -123,7 +123,7 @@ def edit(
     prompt: Annotated[str | None, typer.Option(help="One fact: the prompt, holding the subject or {}.")] = None,
     subject: Annotated[str | None, typer.Option()] = None,
     target: Annotated[str | None, typer.Option(help="One fact: the new answer.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
+    every: Every = False,
     n: Count = 60,
     seed: Seed = 0,
     out: Out = Path("results/edit"),

@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 
 from ..errors import EditError
+from .bench import Every
+from .data import Columns, DataFormat, Strict
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -26,14 +28,18 @@ def run(
     tasks_folder: Annotated[Path | None, typer.Option(help="Folder with YAMLs of own tasks.")] = None,
     tasks_limit: Annotated[int | None, typer.Option(min=1, help="Documents of each task.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Edits between two saves (D4S).")] = 10,
-    every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
+    every: Every = False,
     out: Annotated[Path, typer.Option(help="Folder of this run.")] = Path("results/sequence"),
+    style: DataFormat = None,
+    columns: Columns = None,
+    strict: Strict = True,
 ) -> None:
     """Edit facts one after another, all staying. A D4S run that is killed goes on where it last saved, with the same command."""
     from dataclasses import replace
 
     from ..bench.runs import Editors, Run, choose, provenance
     from ..datasets.corpus import load_corpus
+    from ..datasets.records import Reading
     from ..evaluation.ability import AbilityTasks
     from ..sequence.run import Watch, edit_sequence
     from .bench import parse_numbers
@@ -41,7 +47,8 @@ def run(
     for option, value in (("--tasks-folder", tasks_folder), ("--tasks-limit", tasks_limit)):
         if value is not None and not tasks:
             raise EditError(f"{option} {value} is for --tasks, which are not given: name some")
-    wanted = Run(hparams, data, seed, n, not every)
+    wanted = Run(hparams, data, seed, n, not every, Reading(style, columns, strict))
+    wanted.reading.load(data)  # a wrong name is not found after a model has been loaded
     editor = Editors()(wanted)
     if plain:
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
