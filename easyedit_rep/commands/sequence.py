@@ -52,7 +52,7 @@ def run(
     editor = Editors()(wanted)
     if plain:
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
-    requests = [request for _, request in choose(wanted, editor)]
+    requests = [request for _, request in choose(wanted, editor, Console(stderr=True, soft_wrap=True).print)]
     texts = load_corpus(str(held_out)).texts[:200] if held_out else []
     ability = AbilityTasks(tasks.split(","), tasks_folder, tasks_limit) if tasks else None
     watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every, ability)
