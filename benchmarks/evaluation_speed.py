@@ -79,25 +79,25 @@ def main(
         for kind, taken in seconds.items():
             answers = {}
             for way, ask in WAYS.items():
-                _wait(device)
+                _wait(anatomy)
                 start = time.perf_counter()
                 answers[way] = [ask(anatomy, tok, asked[kind]) for asked in sets]
-                _wait(device)
+                _wait(anatomy)
                 if round_:
                     taken[way].append((time.perf_counter() - start) / len(sets))
             different += answers["predict"] != answers["one forward each"]
     seconds["all"] = {way: [sum(parts) for parts in zip(*(taken[way] for taken in seconds.values()), strict=True)] for way in WAYS}
-    show(seconds, sets, anatomy, device, different, json_file)
+    show(seconds, sets, anatomy, different, json_file)
 
 
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
+def _wait(anatomy: Anatomy) -> None:
+    if anatomy.embedding_device.type == "cuda":
+        torch.cuda.synchronize(anatomy.embedding_device)
 
 
-def show(seconds: dict, sets: list[dict], anatomy: Anatomy, device: str, different: int, json_file: Path | None) -> None:
+def show(seconds: dict, sets: list[dict], anatomy: Anatomy, different: int, json_file: Path | None) -> None:
     cpu = f"{platform.processor() or 'CPU'}, {torch.get_num_threads()} threads"
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else cpu
+    name = torch.cuda.get_device_name(anatomy.embedding_device) if anatomy.embedding_device.type == "cuda" else cpu
     table = Table(title=f"questions of one record, {type(anatomy.model).__name__}, {name}")
     for head in ("questions", *WAYS, "× faster"):
         table.add_column(head, justify="right" if head != "questions" else "left")

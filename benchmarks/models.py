@@ -52,6 +52,8 @@ SHAPES = {
     ),
 }
 """name -> (the YAML under hparams/REP/<base>/ whose settings it is edited with, its configuration)."""
+D4S_YAMLS = {"llama3.2-3b": "llama3-8b"}
+"""Under hparams/D4S/, where that has none of the name."""
 NAMES = ("demo", "bench", *SHAPES)
 
 
@@ -86,12 +88,18 @@ def _trained(setting: Setting, base: str) -> RobustEditor:
     return RobustEditor.from_hparams(hparams, model=model.to(setting.device, setting.dtype), tok=tok)
 
 
+def fitting(layers: list[int], n_layers: int) -> list[int]:
+    """`layers` of a larger model, or as many from a third of the way up where this one has too few."""
+    return layers if max(layers) < n_layers else list(range(n_layers // 3, n_layers // 3 + len(layers)))
+
+
 def _random(setting: Setting, base: str) -> RobustEditor:
-    path = ROOT / "hparams" / ("D4S" if base == "D4S" else f"REP/{base}") / f"{SHAPES[setting.model][0]}.yaml"
-    hparams = load_hparams(str(path))
+    name = SHAPES[setting.model][0]
+    folder, name = ("D4S", D4S_YAMLS.get(name, name)) if base == "D4S" else (f"REP/{base}", name)
+    hparams = load_hparams(str(ROOT / "hparams" / folder / f"{name}.yaml"))
     model = random_model(setting.model, setting.device, setting.dtype)
     n_layers = model.config.num_hidden_layers
-    hparams.layers = [layer if layer < n_layers else n_layers // 3 for layer in hparams.layers]
+    hparams.layers = fitting(hparams.layers, n_layers)
     hparams.v_loss_layer, hparams.stats_dir = n_layers - 1, None
     hparams.rep.corpus = str(CORPUS)
     hparams.rep.queries = replace(hparams.rep.queries, rephrase_file=None)
@@ -122,7 +130,10 @@ def twin(editor: RobustEditor, setting: Setting) -> RobustEditor:
     """`editor` on a float32 copy of its model, for EasyEdit; itself where it is float32 already."""
     if setting.dtype == torch.float32:
         return editor
-    model = random_model(setting.model, setting.device, torch.float32)
+    if setting.model not in SHAPES:
+        model, _ = load_model(editor.hparams.model_name, setting.device)
+    else:
+        model = random_model(setting.model, setting.device, torch.float32)
     other = RobustEditor.from_hparams(editor.hparams, model=model, tok=editor.tok)
     vars(other.unedited)["memory"] = replace(editor.memory, anatomy=other.anatomy)
     return other

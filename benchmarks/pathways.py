@@ -3,10 +3,10 @@
     python benchmarks/pathways.py --hparams hparams/REP/ROME/bench-llama.yaml --data valid.counterfact.json --out results/ablation
     python benchmarks/pathways.py … --variant recommended --variant trained --seed 1 --shard 0/4    # one process a core
 
-Records are written as they come, one JSONL a process; killed, the same command goes on. What is printed is over all records in the folder.
+Records are written as they come, one journal a process; killed, the same command goes on. What is printed is over all records in
+the folder.
 """
 
-import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from easyedit_rep import EditError, EditRequest, RobustEditor
 from easyedit_rep.bench.compare import known_only, summarise
-from easyedit_rep.bench.show import table
+from easyedit_rep.bench.journal import Journal, read_journal
+from easyedit_rep.bench.show import print_whole, table
 from easyedit_rep.datasets.records import load_records
 from easyedit_rep.evaluation.robustness import evaluate, finish_locality
 from easyedit_rep.hparams import load_hparams
@@ -76,7 +77,7 @@ def records(editors: Mapping[str, RobustEditor], index: int, request: EditReques
             edit.undo()
         finish_locality(pre, post)
         about = {"index": index, "method": name, "seconds": edit.seconds, "bytes": size, "pathway": edit.info.get("pathway")}
-        out.append({**about, "prompt": request.text, "post": json.loads(json.dumps(post))})
+        out.append({**about, "prompt": request.text, "post": post})
     return out
 
 
@@ -100,22 +101,19 @@ def main(
     editor, console = RobustEditor.from_hparams(h), Console()
     known = list(enumerate(known_only(editor, load_records(data), console.print)))
     chosen = random.Random(seed).sample(known, min(n or len(known), len(known)))[part::of]
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{hparams.parent.name}-seed{seed}-{part}of{of}.jsonl"
-    done = {(r["index"], r["method"]) for r in map(json.loads, path.open())} if path.exists() else set()
     editors = {name: varied(editor, name) for name in names}
-    with path.open("a", encoding="utf-8") as file:
+    with Journal(path, {"hparams": h.record(), "data": data.name}) as journal:
+        done = {(r["index"], r["method"]) for r in journal.records}
         for index, request in tqdm(chosen, desc="editing", unit="fact"):
             left = {name: e for name, e in editors.items() if (index, name) not in done}
-            for record in records(left, index, request) if left else ():
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-    show([json.loads(line) for file in sorted(out.glob(f"{hparams.parent.name}-*.jsonl")) for line in file.open()], console)
+            journal.add(records(left, index, request) if left else ())
+    show([record for file in sorted(out.glob(f"{hparams.parent.name}-*.jsonl")) for record in read_journal(file)[1]], console)
 
 
 def show(found: list[dict], console: Console) -> None:
     """The table of records, and what each variant takes."""
-    console.print(table(summarise(found), f"{len({(r['index'], r['prompt']) for r in found})} facts, each edited alone"))
+    print_whole(console, table(summarise(found), f"{len({(r['index'], r['prompt']) for r in found})} facts, each edited alone"))
     for method in dict.fromkeys(r["method"] for r in found):
         mine = [r for r in found if r["method"] == method]
         seconds = sum(r["seconds"].get("pathway", 0.0) for r in mine) / len(mine)

@@ -5,7 +5,7 @@ of the step's batch; the training itself is the same code on the same batches, s
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from easyedit_rep.pathway.training import batch_order, train_layer
 
 from .common import Case, Setting, name_of
 from .models import editor_of, facts_of
+from .pathways import VARIANTS
 
 
 class _Training:
@@ -26,6 +27,8 @@ class _Training:
 
     def __init__(self, editor: RobustEditor, request):
         rep, self.memory = editor.hparams.rep, editor.memory
+        if rep.pathway.kind != "paper":  # a closed-form one is not trained
+            rep = replace(rep, **{block: replace(getattr(rep, block), **values) for block, values in VARIANTS["trained"].items()})
         self.config, self.seed = rep.training, rep.seed
         edit = editor.base_edit(request)
         ((self.layer, _delta),) = edit.deltas.items()

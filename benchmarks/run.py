@@ -10,6 +10,7 @@ import importlib
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -17,19 +18,22 @@ import torch
 import typer
 
 from easyedit_rep import EditError
+from easyedit_rep.loading import torch_device
 
 from .common import ROOT, Case, Setting, alternate, easyedit_home, machine, markdown, peak_memory, rows_of, slug, write
 from .models import NAMES
 
 CASES = ("rome_edit", "rep_training", "memit_batch", "emmet", "covariance", "d4s_update", "d4s_sequence", "generation")
 """Modules of this folder that have `cases(setting) -> Iterator[Case]`."""
+DTYPES = ("float32", "bfloat16", "float16")
 
 
-def peaks(case: Case, name: str) -> dict[str, float]:
-    """{way: MiB}, each in a process of its own that is started as this one was."""
+def peaks(case: Case, name: str, number: int) -> dict[str, float]:
+    """{way: MiB}, each in a process of its own that is started as this one was. Titles are not the same there: they hold numbers of
+    steps, which a GPU's rounding may change."""
     out = {}
     for way in case.ways:
-        command = [sys.executable, "-m", "benchmarks.run", *sys.argv[1:], "--cases", name, "--memory-of", f"{case.title}\n{way}"]
+        command = [sys.executable, "-m", "benchmarks.run", *sys.argv[1:], "--cases", name, "--memory-of", f"{number}:{way}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise EditError(f"peak memory of {way!r}: {done.stderr.strip().splitlines()[-1]}")
@@ -40,8 +44,8 @@ def peaks(case: Case, name: str) -> dict[str, float]:
 def main(
     cases: Annotated[str, typer.Option(help=f"Separated by commas: {', '.join(CASES)}.")] = ",".join(CASES),
     model: Annotated[str, typer.Option(help=f"One of {', '.join(NAMES)}; all but the first two are random.")] = "bench",
-    device: Annotated[str, typer.Option()] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Of our model; EasyEdit's is always float32.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or a CUDA index.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help=f"Of our model: {', '.join(DTYPES)}; EasyEdit's is always float32.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="Of PyTorch on the CPU.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Turns.")] = 5,
     n: Annotated[int | None, typer.Option(help="Facts in a batch, edits in a sequence …; default: the case's own.")] = None,
@@ -56,20 +60,25 @@ def main(
         raise EditError(f"--cases {unknown[0]}: there are {', '.join(CASES)}")
     if model not in NAMES:
         raise EditError(f"--model {model}: there are {', '.join(NAMES)}")
-    setting = Setting(model, torch.device(device), getattr(torch, dtype), repeats, n, easyedit_home() is not None)
+    if dtype not in DTYPES:
+        raise EditError(f"--dtype {dtype}: there are {', '.join(DTYPES)}")
+    setting = Setting(model, torch_device(device), getattr(torch, dtype), repeats, n, easyedit_home() is not None)
     if memory_of:
-        title, way = memory_of.split("\n")
-        case = next(case for case in importlib.import_module(f".{names[0]}", __package__).cases(setting) if case.title == title)
+        number, _, way = memory_of.partition(":")
+        case = next(islice(importlib.import_module(f".{names[0]}", __package__).cases(setting), int(number), None))
         print(json.dumps(peak_memory(case.ways[way], setting.device)))
         return
     made_on = machine(setting.device)
     out = out or ROOT / "benchmarks/results" / slug(made_on["machine"])
     for name in names:
-        for case in importlib.import_module(f".{name}", __package__).cases(setting):
+        for number, case in enumerate(importlib.import_module(f".{name}", __package__).cases(setting)):
             seconds, results = alternate(case, repeats, setting.device)
             agreement = case.agreement(results) if case.agreement else {}
-            rows = rows_of(case, seconds, agreement, peaks(case, name) if memory and case.memory else {})
-            write(out, rows, made_on)
+            rows = rows_of(case, seconds, agreement, {})
+            write(out, rows, made_on)  # at once: beside this process a second may find too little memory
+            if memory and case.memory:
+                rows = rows_of(case, seconds, agreement, peaks(case, name, number))
+                write(out, rows, made_on)
             print(markdown(rows, made_on))
 
 

@@ -1,6 +1,5 @@
 """Robust, sequential, measurable and reversible knowledge edits for large language models: `easyedit-rep COMMAND --help` says more."""
 
-import json
 import random
 import sys
 from dataclasses import asdict
@@ -9,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from .commands import analyze, edits, mqd, sequence, stats
 from .commands import data as data_commands
-from .commands.bench import bench, sweep, table
+from .commands.bench import Every, bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
+from .commands.json_file import write_json_file
 from .commands.rephrase import rephrase
 from .commands.report import report
 from .errors import EditError
@@ -52,7 +53,8 @@ def main() -> None:
         else:
             app()
     except EditError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
+        # As text: rich would take what stands in brackets for its own markup.
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "red"), f" {error}"))
         sys.exit(2)
     if script is not None:
         # Out here because click would make the script's Ctrl-C, and we its EditError, something else than Python does.
@@ -66,7 +68,7 @@ def _run(
 ) -> None:
     # Imported here so that --help answers at once.
     from .bench.compare import compare, known_only, summarise, write_jsonl
-    from .bench.show import draw, table, tell
+    from .bench.show import draw, print_whole, table, tell
     from .editor import RobustEditor
     from .hparams import load_hparams
 
@@ -83,10 +85,10 @@ def _run(
     rows = summarise(records)
     if story:
         console.print(tell(editor, _telling(chosen, records)))
-    console.print(table(rows, f"{title}, {len(chosen)} facts, each edited alone"))
+    print_whole(console, table(rows, f"{title}, {len(chosen)} facts, each edited alone"))
     draw(rows, out / "robustness.png", f"{title}: {len(chosen)} edits")
     if json_file:
-        json_file.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        write_json_file(json_file, {"rows": rows})
     console.print(f"records: {out / 'records.jsonl'}   picture: {out / 'robustness.png'}" + (f"   rows: {json_file}" if json_file else ""))
 
 
@@ -121,7 +123,7 @@ def edit(
     prompt: Annotated[str | None, typer.Option(help="One fact: the prompt, holding the subject or {}.")] = None,
     subject: Annotated[str | None, typer.Option()] = None,
     target: Annotated[str | None, typer.Option(help="One fact: the new answer.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
+    every: Every = False,
     n: Count = 60,
     seed: Seed = 0,
     out: Out = Path("results/edit"),
@@ -133,6 +135,11 @@ def edit(
     Without --save nothing is kept of an edit but what was measured. With it the edits are left in a folder that `load_edits`,
     PeftModel.from_pretrained and `easyedit-rep edits` read.
     """
+    one = [option for option, value in (("--prompt", prompt), ("--subject", subject), ("--target", target)) if value is not None]
+    if data is not None and one:
+        raise EditError(f"both --data and {one[0]}: give a file of facts, or one fact")
+    if json_file is not None and (data is None or save is not None):
+        raise EditError("--json writes the table of --data without --save, and there is none: leave it out")
     if save is not None:
         from .commands.save import check_free
 
@@ -199,6 +206,6 @@ def doctor(
     Console().print(show(findings))
     wrong = sum(finding.state == "wrong" for finding in findings)
     if json_file:
-        json_file.write_text(json.dumps({"well": not wrong, "findings": [asdict(finding) for finding in findings]}, indent=1) + "\n")
+        write_json_file(json_file, {"well": not wrong, "findings": [asdict(finding) for finding in findings]})
     Console().print(f"[red]{wrong} wrong[/red], see ✗" if wrong else "[green]all that is needed is well[/green]")
     raise typer.Exit(1 if wrong else 0)

@@ -1,5 +1,6 @@
 """Tiny random models of every known architecture, and tokenizers of every kind, all made here: nothing is downloaded."""
 
+import json
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,12 +24,15 @@ from transformers import (
 )
 
 from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.bench.runs import Run
 from easyedit_rep.datasets.corpus import load_corpus
+from easyedit_rep.editor import RobustEditor
 from easyedit_rep.hparams import REPHyperParams
 from easyedit_rep.memory.covariance import collect
 from easyedit_rep.memory.tokens import Prompt, locate
 from easyedit_rep.methods import Memory
-from easyedit_rep.rep_options import RepOptions
+from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import QueryOptions, RepOptions
 
 VOCAB = 384
 LAYERS = 4
@@ -218,3 +222,51 @@ def build_hparams(**options) -> REPHyperParams:
 @pytest.fixture
 def make_hparams():
     return build_hparams
+
+
+THREE_FACTS = [
+    ("The mother tongue of Danielle Darrieux is", "Danielle Darrieux"),
+    ("Ann Lee plays the", "Ann Lee"),
+    ("The river of Paris is", "Paris"),
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of three facts, with something of every kind to ask."""
+    data = tmp_path / "facts.json"
+    records = [
+        {
+            "prompt": prompt,
+            "subject": subject,
+            "target_new": "music",
+            "target_true": "French",
+            "subject_rephrase": ["A. Lee", "Annie"],
+            "rephrase_prompt": ["Say"],
+            "locality_prompt": ["The Space Needle is in", "I like to read about"],
+            "locality_ground_truth": "Seattle",
+        }
+        for prompt, subject in THREE_FACTS
+    ]
+    data.write_text(json.dumps(records))
+    return Run(tmp_path / "ROME" / "tiny.yaml", data, seed=3, known=False)
+
+
+@pytest.fixture
+def editor(tmp_path, texts, tok):
+    """Makes editors for `run` on tiny random models, quick enough to be made again in every test."""
+    corpus = tmp_path / "text.txt"
+    corpus.write_text("\n".join(texts))
+
+    def make(steps=2, hparams=None, **rep) -> RobustEditor:
+        rep = RepOptions(
+            corpus=str(corpus),
+            statistics_tokens=600,
+            seed=3,
+            training=PathwayTraining(steps=steps),
+            queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
+            **rep,
+        )
+        return RobustEditor(build_hparams(**{"rep": rep, "v_num_grad_steps": 2, **(hparams or {})}), build_model("llama"), tok)
+
+    return make

@@ -13,7 +13,7 @@ from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
 
 
 def test_demo_writes_rows_records_and_picture(tmp_path):
-    rows_file = tmp_path / "rows.json"
+    rows_file = tmp_path / "new" / "rows.json"
     result = CliRunner().invoke(app, ["demo", "--n", "2", "--out", str(tmp_path / "out"), "--json", str(rows_file)])
     assert result.exit_code == 0, result.output
     rows = json.loads(rows_file.read_text())["rows"]
@@ -59,9 +59,12 @@ def test_sweep_writes_records_and_picture(tmp_path):
         (["edit", "--hparams", "missing.yaml", "--prompt", "a b", "--subject", "a", "--target", "c"], "missing.yaml"),
         (["edit", "--hparams", str(HPARAMS), "--prompt", "a b", "--subject", "z", "--target", "c"], "'z'"),
         (["edit", "--hparams", str(HPARAMS), "--data", "missing.json"], "missing.json"),
+        (["edit", "--hparams", str(HPARAMS), "--data", str(FACTS), "--subject", "a"], "both --data and --subject"),
+        (["edit", "--hparams", str(HPARAMS), "--data", str(FACTS), "--save", "a", "--json", "b"], "--json"),
         (["sweep", "--hparams", "hparams/REP/ROME/gpt2-xl.yaml", "--data", str(FACTS)], "--thresholds"),
         (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--thresholds", "0.5"], "closed pathway has neither τ nor α"),
         (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--alphas", "1e3,x"], "'1e3,x'"),
+        (["sequence", "run", "--hparams", str(HPARAMS), "--data", str(FACTS), "--tasks-limit", "5"], "--tasks-limit 5 is for --tasks"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, named, capsys, monkeypatch):
@@ -71,6 +74,26 @@ def test_bad_input_is_one_line_and_status_2(arguments, named, capsys, monkeypatc
     assert stop.value.code == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and named in lines[0]
+
+
+@pytest.mark.parametrize("said", ['pip install "easyedit_rep[ray]"', "closed [/b] and [red] never"])
+def test_brackets_of_an_error_are_printed_as_they_are(said, capsys, monkeypatch):
+    def fail():
+        raise EditError(said)
+
+    monkeypatch.setattr("easyedit_rep.cli.app", fail)
+    monkeypatch.setattr("sys.argv", ["easyedit-rep", "bench"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_numbers_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    result = CliRunner().invoke(app, ["doctor", "--json", str(tmp_path / "taken" / "findings.json")])
+    assert isinstance(result.exception, EditError)
+    assert f"cannot write {tmp_path / 'taken' / 'findings.json'}" in str(result.exception)
 
 
 def test_errors_reach_a_caller_of_the_app_as_they_are():

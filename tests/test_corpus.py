@@ -33,3 +33,9 @@ def test_digest_is_of_the_content():
 def test_nothing_to_read_is_refused(source, said):
     with pytest.raises(EditError, match=said):
         load_corpus(source)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("A naïve café.".encode("latin-1"))
+    with pytest.raises(EditError, match=r"latin\.txt' is not UTF-8 \(invalid continuation byte at byte 4\): convert it"):
+        load_corpus(tmp_path / "latin.txt")

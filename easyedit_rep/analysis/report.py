@@ -12,7 +12,7 @@ import pandas
 
 from ..bench import sequences, tables
 from ..bench.compare import summarise
-from ..bench.journal import read_journal
+from ..bench.journal import read_lines
 from ..errors import EditError
 from ..evaluation.metrics import HEADINGS, printed
 from ..files import replacing
@@ -112,14 +112,13 @@ def _words(stem: str) -> str:
 
 def _read(path: Path) -> tuple[dict, list[dict]]:
     """(provenance, records); `edit` and `demo` write records alone."""
-    with path.open(encoding="utf-8") as file:
-        first = file.readline()
     try:
-        if "provenance" not in json.loads(first):
-            return {}, [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = read_lines(path)
     except ValueError as error:
         raise EditError(f"{path} is not a file of records ({error}): move it away") from None
-    return read_journal(path)
+    if not lines:
+        raise EditError(f"{path} is not a file of records (it has no whole line): move it away")
+    return (lines[0]["provenance"], lines[1:]) if "provenance" in lines[0] else ({}, lines)
 
 
 def _kind(provenance: dict, records: Sequence[dict]) -> str:

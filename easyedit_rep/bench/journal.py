@@ -107,10 +107,18 @@ def _short(value) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
+def read_lines(path: Path) -> list[dict]:
+    """The records of a JSONL file; a line cut short is left out. ValueError for another kind of file.
+
+    Lines are split as bytes: a text's own line breaks (U+2028 …) stand in records as they are.
+    """
+    return [json.loads(line) for line in _whole(path.read_bytes()).splitlines()]
+
+
 def read_journal(path: Path) -> tuple[dict, list[dict]]:
     """(provenance, records) of a finished or unfinished run; a line cut short is left out."""
     try:
-        lines = [json.loads(line) for line in _whole(path.read_bytes()).splitlines()]
+        lines = read_lines(path)
         return lines[0]["provenance"], lines[1:]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise EditError(f"{path} is not a file of this benchmark: {error}") from None

@@ -111,7 +111,7 @@ def choose(run: Run, editor: RobustEditor, tell: Callable[[str], object] = log.i
 
 
 class Editors:
-    """The editor of one run after another; a model is loaded once for neighbours that share it.
+    """The editor of one run after another, the same for runs of one YAML and seed; a model is loaded once for neighbours that share it.
 
     Args:
         device: where models go, instead of where their YAMLs say.
@@ -119,12 +119,12 @@ class Editors:
 
     def __init__(self, device: int | str | None = None):
         self._device = device
-        self._run: Run | None = None
+        self._made_for: tuple | None = None
         self._editor: RobustEditor | None = None
         self._loaded: tuple | None = None
 
     def __call__(self, run: Run) -> RobustEditor:
-        if run != self._run:
+        if (run.hparams, run.seed) != self._made_for:
             h = load_hparams(str(run.hparams))
             h.rep = replace(h.rep, seed=run.seed)
             options = {name: getattr(h, name) for name in ("fp16", "bf16", "model_parallel")}
@@ -136,7 +136,7 @@ class Editors:
             else:
                 model, tok = self._editor.model, self._editor.tok
             self._editor = RobustEditor.from_hparams(h, model, tok)
-            self._loaded, self._run = wanted, run
+            self._loaded, self._made_for = wanted, (run.hparams, run.seed)
         return self._editor
 
 
@@ -167,11 +167,13 @@ def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True) -> Pat
     with Journal(path, about) as journal:
         done = {(record["index"], record["method"]) for record in journal.records}
         chosen = crew.choose(run, partial(tqdm.write, file=sys.stderr) if progress else log.info)
-        methods = run.methods(about["hparams"]["rep"]["base"])
-        missing = [(i, fact) for i, fact in chosen if not all((i, name) in done for name in methods)]
+        base = about["hparams"]["rep"]["base"]
+        missing = [(i, fact) for i, fact in chosen if not all((i, name) in done for name in run.methods(base))]
+        # Settings that every fact has are not measured again when others are added.
+        wanted = tuple(s for s in run.settings if any((i, s.label(base)) not in done for i, _ in missing))
         started = len(chosen) - len(missing)
         with tqdm(total=len(chosen), initial=started, desc=run.name, unit="fact", disable=not progress) as bar:
-            for records in crew.attempts(run, missing):
+            for records in crew.attempts(replace(run, settings=wanted), missing):
                 journal.add([r for r in records if (r["index"], r["method"]) not in done])
                 bar.update()
     return path

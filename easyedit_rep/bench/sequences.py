@@ -31,9 +31,18 @@ def label(provenance: dict) -> str:
     return rep["base"] + ("+REP" if rep["pathways"] else "")
 
 
+def begun(runs: Sequence[Run]) -> list[Run]:
+    """Those that have reached a checkpoint."""
+    return [run for run in runs if any("after" in record for record in run[1])]
+
+
 def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
     """One row for each run and checkpoint: method, edits, the means in percent, perplexity, growth of mean |w| (mean over layers), and
-    the score of each `task/metric` that was run."""
+    the score of each `task/metric` that was run. A run that has reached no checkpoint yet has none.
+
+    Raises:
+        EditError: no run has reached one.
+    """
     rows = []
     for provenance, records in runs:
         for record in records:
@@ -55,9 +64,9 @@ def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
 
 
 def blocks_of(runs: Sequence[Run], size: int = 100) -> pandas.DataFrame:
-    """One row for each run and block of `size` edits, in editing order, measured at the end of the run."""
+    """One row for each run and block of `size` edits, in editing order, measured at the run's last checkpoint."""
     rows = []
-    for provenance, records in runs:
+    for provenance, records in begun(runs):
         last = [record for record in records if "after" in record][-1]
         rows += [{"method": label(provenance), **block} for block in blocks(last["rows"], size)]
     return pandas.DataFrame(rows)
@@ -103,6 +112,7 @@ def draw(runs: Sequence[Run], path: Path, size: int = 100) -> None:
     from matplotlib import pyplot as plt
 
     figure, ((growth, perplexity), (efficacy, forgetting)) = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
+    runs = begun(runs)
     styles = [("#1f5a94", "-", "o"), ("#c1572b", "--", "s"), ("#555555", ":", "^"), ("#2f7d4f", "-.", "D"), ("#8a5aa8", (0, (5, 1)), "v")]
     for (provenance, records), (colour, line, mark) in zip(runs, styles * len(runs), strict=False):
         name = label(provenance)

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from ..editor import RobustEditor
 from ..evaluation.generation import greedy
@@ -33,6 +36,16 @@ def table(rows: Sequence[dict], title: str) -> Table:
             f"{last['seconds_per_edit'] - first['seconds_per_edit']:+.2f}",
         )
     return out
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print `table` as wide as it is: in a narrower console its lines break, where rich would cut the numbers to "10…"."""
+    before = console.width
+    console.width = max(before, Measurement.get(console, console.options.update(max_width=1000), table).maximum)
+    try:
+        console.print(table)
+    finally:
+        console.width = before
 
 
 def _cell(value: float | None) -> str:
@@ -81,12 +94,14 @@ def tell(editor: RobustEditor, request: EditRequest) -> Table:
         with editor.installed(edit):
             answers.append(_answers(editor, texts, request.target_new))
     truth = f"{request.ground_truth} → " if request.ground_truth else ""
-    out = Table(title=f"one edit, told: {request.text} … {truth}{request.target_new}", box=box.SIMPLE)
+    # What facts and models say is text, whatever rich would read in its brackets.
+    out = Table(title=Text(f"one edit, told: {request.text} … {truth}{request.target_new}"), box=box.SIMPLE)
     for heading in ("query", "text", "before", editor.hparams.rep.base, f"{editor.hparams.rep.base}+REP"):
         out.add_column(heading)
     for (label, _), text, *said in zip(asked, texts, *answers, strict=True):
         shown = text if len(text) <= 90 else f"[…{len(text.split()) - 12} words…] " + " ".join(text.split()[-12:])
-        out.add_row(label, shown, said[0], *(f"[bold]{s}[/bold]" if s == request.target_new.strip() else s for s in said[1:]))
+        styles = ["", *("bold" if s == request.target_new.strip() else "" for s in said[1:])]
+        out.add_row(label, Text(shown), *map(Text, said, styles))
     return out
 
 

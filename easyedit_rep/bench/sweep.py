@@ -70,7 +70,11 @@ def _means(records: Sequence[dict]) -> dict[str, float | None]:
 
 
 def draw(paths: Sequence[Path], path: Path) -> None:
-    """A row of panels for each of τ and α that was varied, over all facts of the journals; the plain method's level at the right edge."""
+    """A row of panels for each of τ and α that was varied, over all facts of the journals; the plain method's level at the right edge.
+
+    Raises:
+        EditError: every fact was refused.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -79,6 +83,8 @@ def draw(paths: Sequence[Path], path: Path) -> None:
     journals = [read_journal(p) for p in paths]
     rep = journals[0][0]["hparams"]["rep"]
     records = [r for _, rows in journals for r in rows if "error" not in r]
+    if not records:
+        raise EditError(f"every fact was refused, so there is nothing to draw: the records of {paths[0]} say why")
     base = _means([r for r in records if r["method"] == rep["base"]])
     found = {axis: points(records, rep, axis) for axis in AXES}
     rows = {axis: line for axis, line in found.items() if len(line) > 1} or {axis: line for axis, line in found.items() if line}
@@ -95,7 +101,7 @@ def draw(paths: Sequence[Path], path: Path) -> None:
     for panel in grid[-1]:
         panel.legend(frameon=False, ncols=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     about = journals[0][0]
-    facts = len({(i, r["index"]) for i, (_, rows) in enumerate(journals) for r in rows})
+    facts = len({(i, r["index"]) for i, (_, rows) in enumerate(journals) for r in rows if "error" not in r})
     model = Path(str(about["hparams"]["model_name"])).name
     figure.suptitle(f"{rep['base']}+REP, {model}, {about['data']['file']}, {facts} edits; at the right edge {rep['base']} alone")
     figure.savefig(path, dpi=110)

@@ -84,7 +84,7 @@ def render(table: pandas.DataFrame, style: str) -> str | Table:
         # As they are: tabulate would read numbers in them, and print 70.0 as 70.
         return table.to_markdown(index=False, colalign=("left", "left", "left", *["right"] * (table.shape[1] - 3)), disable_numparse=True)
     if style == "latex":
-        return table.replace("±", r"$\\pm$", regex=True).to_latex(index=False, escape=False)
+        return table.to_latex(index=False, escape=True).replace("±", r"$\pm$")
     if style == "csv":
         return table.to_csv(index=False)
     if style != "terminal":

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import EditError
@@ -111,6 +112,11 @@ class RayWorkers:
         for name, each in (("CPU", 1), ("GPU", self._gpus)):
             if there.get(name, 0) < self._n * each:
                 raise EditError(f"{self._n} workers need {self._n * each:g} {name}, Ray has {there.get(name, 0):g}: give fewer --workers")
+        if self._gpus > 1 and self._gpus != int(self._gpus):
+            raise EditError(f"--gpus: {self._gpus:g} is neither a part of a GPU nor a whole number of them")
+        places = sum(places_for(node["Resources"].get("GPU", 0), self._gpus) for node in ray.nodes() if node["Alive"])
+        if places < self._n:
+            raise EditError(f"only {places} workers of {self._gpus:g} GPU each find room, {self._n} are asked for: give fewer --workers")
 
     def pids(self) -> list[int]:
         """Process ids of the workers."""
@@ -144,6 +150,13 @@ class RayWorkers:
                 f"{run.name}: the worker of one fact was lost {RETRIES + 1} times ({' '.join(str(error).split())[:200]}): "
                 "what is finished is kept; give each more memory, or fewer --workers"
             ) from None
+
+
+def places_for(gpus: float, each: float) -> int:
+    """Workers of `each` GPUs that a machine with `gpus` has room for: a worker spans no machines, and a part of a GPU no two GPUs."""
+    if not each:
+        return sys.maxsize
+    return int(gpus) * int(1 / each + 1e-9) if each < 1 else int(gpus // each)
 
 
 def _knock(address: str) -> None:

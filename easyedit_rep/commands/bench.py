@@ -10,8 +10,11 @@ from ..errors import EditError
 from .data import Columns, DataFormat, Strict, summarise
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..bench.runs import Run
 
+Seeds = Annotated[str, typer.Option(help="Comma-separated seeds of facts, contexts, queries and training.")]
 Workers = Annotated[int, typer.Option(min=1, help="Model replicas that edit at once, each in a Ray worker.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster of the workers, `auto` for the one here; else they run here.")]
 Gpus = Annotated[float | None, typer.Option(min=0, help="GPUs of each worker, or a part of one; 1 if left out, 0 for `device: cpu`.")]
@@ -22,7 +25,7 @@ Draw = Annotated[int | None, typer.Option(min=1, help="Facts a seed draws; all i
 def bench(
     hparams: Annotated[list[Path], typer.Option(help="A YAML under hparams/REP/; repeat for several methods or models.")],
     data: Annotated[list[Path], typer.Option(help="A data file; repeat for several.")],
-    seeds: Annotated[str, typer.Option(help="Comma-separated seeds of facts, contexts, queries and training.")] = "0,1,2",
+    seeds: Seeds = "0,1,2",
     n: Draw = None,
     every: Every = False,
     out: Annotated[Path, typer.Option(help="Folder of the records, one journal for each YAML, data file and seed.")] = Path(
@@ -54,7 +57,7 @@ def sweep(
     data: Annotated[Path, typer.Option(help="A data file, to choose by: not the one that is reported.")],
     thresholds: Annotated[str, typer.Option(help="Comma-separated values of τ, where the gate opens at test.")] = "",
     alphas: Annotated[str, typer.Option(help="Comma-separated values of α, the weight of the consistency loss.")] = "",
-    seeds: Annotated[str, typer.Option(help="Comma-separated seeds of facts, contexts, queries and training.")] = "0",
+    seeds: Seeds = "0",
     n: Draw = None,
     every: Every = False,
     out: Annotated[Path, typer.Option(help="Folder of the records and of sweep.png.")] = Path("results/sweep"),
@@ -127,10 +130,18 @@ def parse_numbers(option: str, text: str, kind: type = int) -> list:
 
 
 def _show(paths: list[Path], style: str) -> None:
-    from ..bench.tables import cells, over_seeds, per_seed, render
+    from ..bench.tables import cells, over_seeds, per_seed
 
-    shown = render(cells(over_seeds(per_seed(paths))), style)
+    print_cells(cells(over_seeds(per_seed(paths))), style)
+
+
+def print_cells(cells: "pandas.DataFrame", style: str) -> None:
+    """A table of text in one of `tables.FORMATS`."""
+    from ..bench.show import print_whole
+    from ..bench.tables import render
+
+    shown = render(cells, style)
     if isinstance(shown, str):
         print(shown)  # not through rich, which would wrap it
     else:
-        Console().print(shown)
+        print_whole(Console(), shown)

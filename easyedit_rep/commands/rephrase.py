@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .data import Columns, DataFormat, Strict
+
 
 def rephrase(
     data: Annotated[Path, typer.Option(help="A data file, whose subjects are asked for.")],
@@ -17,16 +19,19 @@ def rephrase(
     n: Annotated[int, typer.Option("--n", min=1, help="Names a subject.")] = 10,
     cache: Annotated[Path | None, typer.Option(help="Folder of answers; left out, `rephrase-answers` beside --out.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also ask for subjects that bring other names in the data file.")] = False,
+    style: DataFormat = None,
+    columns: Columns = None,
+    strict: Strict = True,
 ) -> None:
     """Ask for other names of every subject that has none in the data file, with the REP paper's prompt. The key is OPENAI_API_KEY.
 
     Kill it at any moment: the same command goes on, and asks nothing twice.
     """
-    from ..datasets.records import load_records
+    from ..datasets.records import Reading
     from ..queries.endpoint import Rephraser, write_json
     from ..queries.rephrase import load_rephrases
 
-    requests = load_records(data)
+    requests = Reading(style, columns, strict).load(data).requests
     targets: dict[str, set[str]] = {}
     for request in requests:
         if every or not request.subject_rephrase:

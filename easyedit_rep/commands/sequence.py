@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 
 from ..errors import EditError
+from .bench import Every
+from .data import Columns, DataFormat, Strict
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -26,23 +28,31 @@ def run(
     tasks_folder: Annotated[Path | None, typer.Option(help="Folder with YAMLs of own tasks.")] = None,
     tasks_limit: Annotated[int | None, typer.Option(min=1, help="Documents of each task.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Edits between two saves (D4S).")] = 10,
-    every: Annotated[bool, typer.Option("--all", help="Also edit facts the model does not know.")] = False,
+    every: Every = False,
     out: Annotated[Path, typer.Option(help="Folder of this run.")] = Path("results/sequence"),
+    style: DataFormat = None,
+    columns: Columns = None,
+    strict: Strict = True,
 ) -> None:
     """Edit facts one after another, all staying. A D4S run that is killed goes on where it last saved, with the same command."""
     from dataclasses import replace
 
     from ..bench.runs import Editors, Run, choose, provenance
     from ..datasets.corpus import load_corpus
+    from ..datasets.records import Reading
     from ..evaluation.ability import AbilityTasks
     from ..sequence.run import Watch, edit_sequence
     from .bench import parse_numbers
 
-    wanted = Run(hparams, data, seed, n, not every)
+    for option, value in (("--tasks-folder", tasks_folder), ("--tasks-limit", tasks_limit)):
+        if value is not None and not tasks:
+            raise EditError(f"{option} {value} is for --tasks, which are not given: name some")
+    wanted = Run(hparams, data, seed, n, not every, Reading(style, columns, strict))
+    wanted.reading.load(data)  # a wrong name is not found after a model has been loaded
     editor = Editors()(wanted)
     if plain:
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
-    requests = [request for _, request in choose(wanted, editor)]
+    requests = [request for _, request in choose(wanted, editor, Console(stderr=True, soft_wrap=True).print)]
     texts = load_corpus(str(held_out)).texts[:200] if held_out else []
     ability = AbilityTasks(tasks.split(","), tasks_folder, tasks_limit) if tasks else None
     watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every, ability)
@@ -61,8 +71,8 @@ def show(
 ) -> None:
     """What is left of each sequence at its checkpoints and, at its end, of each block of edits; and how the weights grew."""
     from ..bench.journal import read_journal
-    from ..bench.sequences import block_cells, cells, draw
-    from ..bench.tables import render
+    from ..bench.sequences import begun, block_cells, cells, draw
+    from .bench import print_cells
 
     runs = []
     for folder in folders:
@@ -70,9 +80,10 @@ def show(
         if not path.exists():
             raise EditError(f"{folder} holds no run: make one with `easyedit-rep sequence run --out {folder}`")
         runs.append(read_journal(path))
+        if not begun(runs[-1:]):
+            Console(stderr=True).print(f"{folder} has reached no checkpoint yet and is left out", soft_wrap=True)
     for table in (cells(runs), block_cells(runs, block)):
-        shown = render(table, style)
-        print(shown) if isinstance(shown, str) else Console().print(shown)
+        print_cells(table, style)
     out.mkdir(parents=True, exist_ok=True)
     draw(runs, out / "sequence.png", block)
     Console(stderr=True).print(f"picture: {out / 'sequence.png'}")

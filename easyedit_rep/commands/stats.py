@@ -1,6 +1,5 @@
 """Covariance statistics: make them for many layers and corpora, and show what there is."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import EditError
+from .json_file import write_json_file
 
 if TYPE_CHECKING:
     from ..anatomy import Anatomy
@@ -181,4 +181,4 @@ def show(
     for path, layers, seen, total in list_checkpoints(folder):
         console.print(f"unfinished: {path}, layers {text_of(layers)}, {seen:,} of {total:,} tokens", soft_wrap=True)
     if json_file:
-        json_file.write_text(json.dumps({"files": [as_json(row.file, **row.numbers()) for row in rows]}, indent=1) + "\n")
+        write_json_file(json_file, {"files": [as_json(row.file, **row.numbers()) for row in rows]})

@@ -38,14 +38,18 @@ def load_corpus(source: str | Path | Sequence[str]) -> Corpus:
     """A corpus from a text file (one paragraph a line), a list of texts, or a `HUB_CORPORA` name.
 
     Raises:
-        EditError: no such file or name, or nothing but blank text.
+        EditError: no such file or name, no UTF-8, or nothing but blank text.
     """
     if not isinstance(source, (str, Path)):
         texts = list(source)
         corpus = Corpus("texts", texts, hashlib.sha256("\0".join(texts).encode()).hexdigest())
     elif Path(source).is_file():
         raw = Path(source).read_bytes()
-        corpus = Corpus(Path(source).stem, raw.decode("utf-8").splitlines(), hashlib.sha256(raw).hexdigest())
+        try:
+            lines = raw.decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise EditError(f"corpus {str(source)!r} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
+        corpus = Corpus(Path(source).stem, lines, hashlib.sha256(raw).hexdigest())
     elif str(source) in HUB_CORPORA:
         from datasets import load_dataset
 

@@ -28,16 +28,8 @@ class Metric:
 
     def micro(self, posts: Iterable[dict]) -> float | None:
         """100 × the mean over all questions of all records, as in the REP paper; None where nothing was asked."""
-        return _percent([value for post in posts for value in self.values(post)])
-
-    def macro(self, posts: Iterable[dict]) -> float | None:
-        """100 × the mean over records of each record's mean, as EasyEdit and D4S average; records without a question do not count."""
-        lists = [list(self.values(post)) for post in posts]
-        return _percent([sum(values) / len(values) for values in lists if values])
-
-
-def _percent(values: Sequence[float]) -> float | None:
-    return 100 * sum(values) / len(values) if values else None
+        values = [value for post in posts for value in self.values(post)]
+        return 100 * sum(values) / len(values) if values else None
 
 
 def _flat(name: str):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from ..anatomy import Anatomy
+from ..errors import EditError
 from ..memory.tokens import batches, continuation, pad, token_budget
 
 
@@ -24,17 +25,31 @@ def _nll(anatomy: Anatomy, rows: Sequence[Sequence[int]], starts: Sequence[int])
     return out
 
 
+def _exp(nll: float) -> float:
+    """e^nll; infinite where no float holds it, as after edits that have broken a model."""
+    try:
+        return math.exp(nll)
+    except OverflowError:
+        return math.inf
+
+
 def text_perplexity(anatomy: Anatomy, tok, texts: Sequence[str], max_length: int = 512) -> float:
-    """exp of the mean NLL a token, over texts cut to `max_length` tokens. A text of one token predicts nothing and is left out."""
+    """exp of the mean NLL a token, over texts cut to `max_length` tokens. A text of one token predicts nothing and is left out.
+
+    Raises:
+        EditError: no text has two tokens.
+    """
     max_length = min(max_length, anatomy.max_positions)
     rows = [tok(text, truncation=True, max_length=max_length)["input_ids"] for text in texts]
     rows = [row for row in rows if len(row) > 1]
+    if not rows:
+        raise EditError("no text has the two tokens that a perplexity is of: give ordinary text, a paragraph a line")
     total = sum(len(row) - 1 for row in rows)
-    return math.exp(sum(_nll(anatomy, rows, [1] * len(rows))) / total)
+    return _exp(sum(_nll(anatomy, rows, [1] * len(rows))) / total)
 
 
 def target_perplexities(anatomy: Anatomy, tok, prompts: Sequence[str], targets: Sequence[str]) -> list[float]:
     """exp of the mean NLL a target token after its prompt, one for each (D4S, Eq. 1)."""
     split = [continuation(tok, prompt, target) for prompt, target in zip(prompts, targets, strict=True)]
     rows, starts = [before + target for before, target in split], [len(before) for before, _ in split]
-    return [math.exp(nll / len(target)) for nll, (_, target) in zip(_nll(anatomy, rows, starts), split, strict=True)]
+    return [_exp(nll / len(target)) for nll, (_, target) in zip(_nll(anatomy, rows, starts), split, strict=True)]

@@ -76,6 +76,7 @@ class Robustness:
             o = self.options
             self._maker = QueryMaker.of(o.queries, with_offsets(tok), self._corpus, max_tokens, o.seed)
             self._tok = tok
+            self._first.clear()  # another tokenizer comes with another model, whose answers are its own
         return self._maker(request)
 
     def __call__(self, model: nn.Module, tok, record: Mapping) -> dict:

@@ -5,6 +5,12 @@ import random
 from ..datasets.corpus import Corpus
 
 
+def cut(tok, text: str, n_tokens: int) -> str:
+    """The first `n_tokens` tokens of `text`."""
+    offsets = tok(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    return text if len(offsets) <= n_tokens else text[: offsets[n_tokens - 1][1]]
+
+
 def long_contexts(tok, corpus: Corpus, subject: str, n: int, n_tokens: int, seed: int) -> tuple[str, ...]:
     """`n` stretches of consecutive corpus lines, each `n_tokens` tokens long (shorter only where the corpus is), not naming `subject`.
 
@@ -25,9 +31,7 @@ def long_contexts(tok, corpus: Corpus, subject: str, n: int, n_tokens: int, seed
                 size += len(line) + 1
             if size > 6 * n_tokens:
                 break
-        text = " ".join(parts)
-        offsets = tok(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        text = text[: offsets[min(n_tokens, len(offsets)) - 1][1]].strip()
+        text = cut(tok, " ".join(parts), n_tokens).strip()
         if subject not in text:
             out.append(text)
     return tuple(out)

@@ -10,7 +10,7 @@ from ..datasets.corpus import Corpus
 from ..memory.tokens import Prompt
 from ..request import EditRequest, Question
 from .contrasts import contrasts, held_out_names
-from .long_context import long_contexts
+from .long_context import cut, long_contexts
 from .rephrase import load_rephrases
 from .rules import RULE_NAMES, rule_rephrases
 from .shuffle import shuffled_subjects
@@ -130,7 +130,7 @@ class QueryMaker:
         subject = request.subject
         rephrases = request.subject_rephrase or self.rephrases.get(subject, ()) or rule_rephrases(subject, self.rule_count, self.seed)
         room = self.max_tokens - len(self.tok(f"{request.text} {request.target_new}")["input_ids"]) - 8
-        contexts = request.long_context
+        contexts = tuple(cut(self.tok, text, room) for text in request.long_context) if room > 8 else ()
         if not contexts and self.corpus is not None and self.long_context_count and room > 8:
             length = min(self.long_context_tokens, room)
             contexts = long_contexts(self.tok, self.corpus, subject, self.long_context_count, length, self.seed)

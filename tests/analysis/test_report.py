@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from easyedit_rep.analysis.registry import ANALYSES
 from easyedit_rep.analysis.report import Section, gather, write_report
-from easyedit_rep.bench.compare import compare
+from easyedit_rep.bench.compare import compare, write_jsonl
 from easyedit_rep.bench.runs import OneProcess, execute
 from easyedit_rep.cli import app
 from easyedit_rep.errors import EditError
@@ -94,7 +94,11 @@ def test_benchmarks_and_plain_records_become_tables(study, run, tmp_path):
     execute(run, tmp_path / "bench", OneProcess(lambda run: study.editor), progress=False)
     records = list(compare(study.editor, [study.facts[0][1]], progress=False))
     (tmp_path / "edit").mkdir()
-    (tmp_path / "edit" / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    records[0]["prompt"] = "two\u2028lines"
+    path = tmp_path / "edit" / "records.jsonl"
+    write_jsonl(records, path)
+    with path.open("a") as file:
+        file.write('{"index": 1, "meth')  # killed
     bench, plain = gather(tmp_path)
     assert bench.title == "Methods compared" and [row[2] for row in bench.rows] == ["ROME", "ROME+REP", "gain over ROME"]
     assert plain.title == "Edits: edit" and [row[0] for row in plain.rows] == ["ROME", "ROME+REP"]

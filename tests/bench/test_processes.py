@@ -132,6 +132,14 @@ def test_more_than_there_is_and_no_cluster_are_refused(workers):
         pass
 
 
+def test_a_part_of_a_gpu_is_a_part_of_one(workers):
+    """Two GPUs have room for two workers of 0.6, although three need no more than 1.8."""
+    from easyedit_rep.bench.workers import places_for
+
+    assert [places_for(2, each) for each in (0.6, 0.5, 0.3, 0.1, 1, 2, 4)] == [2, 4, 6, 20, 2, 1, 0]
+    assert places_for(0, 0) > 1000
+
+
 def test_what_a_worker_refuses_is_said_in_one_line(workers, tmp_path):
     facts = tmp_path / "unknown.json"
     facts.write_text(json.dumps([{"prompt": "A B is", "subject": "A B", "target_new": "C", "target_true": "Q"}]))

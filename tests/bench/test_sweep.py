@@ -1,12 +1,12 @@
 """Other thresholds and weights, on the same edits."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from easyedit_rep.bench.compare import Setting
-from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.bench.journal import Journal, read_journal
 from easyedit_rep.bench.runs import execute
 from easyedit_rep.bench.sweep import draw, points, settings
 from easyedit_rep.editor import RobustEditor
@@ -34,7 +34,9 @@ def test_a_pathway_is_trained_once_for_all_thresholds_and_more_can_follow(run, c
     assert trained == [5e4] * 3
     more = replace(run, settings=settings(REP, [0.1, 0.9], [1e2]))
     before = read_journal(path)[1]
+    trained.clear()
     assert execute(more, tmp_path, crew(), progress=False) == path
+    assert trained == [1e2] * 3, "what is there is not made again"
     about, after = read_journal(path)
     assert after[: len(before)] == before
     assert [r["method"] for r in after[len(before) :]] == ["ROME+REP τ=0.9 α=100"] * 3
@@ -44,6 +46,13 @@ def test_a_pathway_is_trained_once_for_all_thresholds_and_more_can_follow(run, c
     draw([path], tmp_path / "sweep.png")
     picture = (tmp_path / "sweep.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) < 200_000
+
+
+def test_nothing_but_refusals_cannot_be_drawn(tmp_path):
+    with Journal(tmp_path / "a.jsonl", {"hparams": {"rep": asdict(REP), "model_name": "tiny"}, "data": {"file": "a"}}) as journal:
+        journal.add([{"index": 0, "method": "ROME", "error": "no"}])
+    with pytest.raises(EditError, match="every fact was refused, so there is nothing to draw"):
+        draw([journal.path], tmp_path / "sweep.png")
 
 
 def test_a_threshold_acts_as_the_hyper_parameters_would(editor, tok):

@@ -66,6 +66,11 @@ def test_every_format_holds_every_number(paths, style):
     assert len(COLUMNS) == 9
 
 
+def test_latex_compiles_whatever_a_file_is_called(paths):
+    table = cells(over_seeds(per_seed(paths))).replace("facts.json", "test_set#1.json")
+    assert r"test\_set\#1.json & ROME & 2 × 2 & 75.0 $\pm$ 35.4" in render(table, "latex")
+
+
 def test_unknown_format_and_no_records_are_refused(paths):
     with pytest.raises(EditError, match="format 'html' is not one of terminal"):
         render(cells(over_seeds(per_seed(paths))), "html")

@@ -5,9 +5,12 @@ import yaml
 from typer.testing import CliRunner
 
 from easyedit_rep.analysis.registry import ANALYSES
-from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.analysis.study import Study
+from easyedit_rep.bench.journal import Journal, read_journal
 from easyedit_rep.cli import app
+from easyedit_rep.commands.analyze import _show
 from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
+from easyedit_rep.errors import EditError
 
 COMMANDS = [name for name in ANALYSES if name != "targets"]  # edits MQD, see test_mqd.py
 EXTRA = {"collisions": ["--tokens", "1500", "--top", "3"], "gate": ["--tokens", "500"]}
@@ -24,6 +27,30 @@ def hparams(tmp_path):
     path = tmp_path / "quick.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+@pytest.mark.parametrize("name", ["keys", "pca", "values", "bounds", "gate"])
+def test_facts_that_were_all_refused_are_an_error_with_the_reason(name, tmp_path):
+    """As `bounds` refuses every edit of a method that writes several layers."""
+    with Journal(tmp_path / f"{name}.jsonl", {"analysis": name}) as journal:
+        journal.add([{"index": i, "subject": "Ann Lee", "error": "bounds are of an edit in one layer"} for i in range(2)])
+    with pytest.raises(EditError, match="all 2 facts were refused, the first because bounds are of an edit in one layer"):
+        _show(journal.path)
+
+
+@pytest.mark.parametrize(("command", "facts"), [("keys", 50), ("collisions", 100), ("pca", 33)])
+def test_any_table_can_be_analysed(command, facts, tmp_path, monkeypatch):
+    (tmp_path / "facts.csv").write_text("q,s,a\nA is,A,b\nC is,D,e\n")  # the second names no subject
+    (tmp_path / "map.yaml").write_text("columns: {prompt: q, subject: s, target_new: a}")
+    given = []
+    monkeypatch.setattr(Study, "of", lambda run, layer, tell: given.append((run, layer)) or 1 / 0)
+    arguments = ["--hparams", str(HPARAMS), "--data", str(tmp_path / "facts.csv"), "--columns", str(tmp_path / "map.yaml"), "--layer", "1"]
+    result = CliRunner().invoke(app, ["analyze", command, *arguments, "--no-strict"])
+    assert isinstance(result.exception, ZeroDivisionError), result.output
+    ((run, layer),) = given
+    assert (run.n, run.known, layer) == (facts, True, 1)
+    assert run.reading.load(run.data).requests[0].target_new == "b"
+    assert "record 1" in str(CliRunner().invoke(app, ["analyze", command, *arguments]).exception)
 
 
 def test_every_analysis_and_the_report(hparams, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.errors import EditError
 from easyedit_rep.evaluation.perplexity import target_perplexities, text_perplexity
 
 
@@ -30,3 +31,12 @@ def test_of_targets(llama, tok):
     for prompt, target, value in zip(prompts, targets, found, strict=True):
         start, ids = len(tok(prompt)["input_ids"]), tok(f"{prompt} {target}")["input_ids"]
         assert value == pytest.approx(math.exp(nll(llama, ids, start) / (len(ids) - start)), rel=1e-4)
+
+
+def test_a_broken_model_has_an_infinite_perplexity_and_nothing_has_none(llama, tok):
+    llama.lm_head.weight.data *= 1e5
+    anatomy = Anatomy(llama)
+    assert text_perplexity(anatomy, tok, ["Ann Lee plays the piano"]) == math.inf
+    assert target_perplexities(anatomy, tok, ["Ann Lee plays the"], ["piano"]) == [math.inf]
+    with pytest.raises(EditError, match="no text has the two tokens"):
+        text_perplexity(anatomy, tok, [""])

@@ -11,6 +11,7 @@ from easyedit_rep.hparams import load_hparams
 from easyedit_rep.integrations.easyedit import accept_rep_files, activate
 from easyedit_rep.integrations.robustness import Robustness, RobustnessOptions
 from easyedit_rep.integrations.runner import own_options, prepare, start
+from easyedit_rep.rep_options import QueryOptions
 
 RECORD = {"prompt": "Ann Lee plays the", "subject": "Ann Lee", "target_new": "piano", "ground_truth": "violin"}
 
@@ -80,6 +81,16 @@ def test_negatives_are_compared_with_the_first_time(easyeditor, file, llama, tok
     llama.model.layers[1].mlp.down_proj.weight.data *= -50
     after = quality(easyeditor, hparams, llama, tok)["robustness"]
     assert min(min(kind["acc"]) for kind in after["negatives"].values()) < 1
+
+
+def test_another_model_is_compared_with_itself(make_model, make_tokenizer, tmp_path, texts):
+    """One measurement for a whole process, as `run --robustness` has it, sees the same request with each model of a script."""
+    (tmp_path / "text.txt").write_text("\n".join(texts))
+    queries = QueryOptions(negative_count=1, long_context_count=2, long_context_tokens=16)
+    measure = Robustness(RobustnessOptions(corpus=str(tmp_path / "text.txt"), queries=queries))
+    for seed, kind in enumerate(("bos", "sentencepiece")):
+        found = measure(make_model("llama", seed=seed), make_tokenizer(kind), RECORD)
+        assert found["negatives"] and all(negative["acc"] == [1.0] for negative in found["negatives"].values())
 
 
 def test_the_summary_tells_means(easyeditor, file, llama, tok, capsys):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -179,6 +180,15 @@ class TestMaker:
             assert texts
             assert all(len(tok(f"{text} Spanish")["input_ids"]) <= limit for text in texts)
         assert make(max_tokens=30)(self.REQUEST).long == Split()
+
+    def test_contexts_that_a_request_brings_are_cut_where_they_would_not_fit(self, make, tok, texts):
+        brought = replace(self.REQUEST, long_context=(" ".join(texts[:30]), "Once."))
+        whole, cut = make(max_tokens=10_000)(brought), make(max_tokens=60)(brought)
+        assert whole.long == Split((" ".join(texts[:30]),), ("Once.",))
+        (text,) = cut.long.in_domain
+        assert whole.long.in_domain[0].startswith(text) and cut.long.out_of_domain == ("Once.",)
+        prompt = self.REQUEST.located.after(text + " ").text
+        assert 45 < len(tok(f"{prompt} {self.REQUEST.target_new}")["input_ids"]) <= 60
 
     @pytest.mark.parametrize("options", [{"corpus": None}, {"long_context_count": 0}])
     def test_none_where_none_can_be_made(self, make, options):

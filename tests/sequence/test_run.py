@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.bench.journal import Journal, read_journal
 from easyedit_rep.bench.sequences import block_cells, blocks_of, cells, checkpoints, draw
+from easyedit_rep.cli import app
 from easyedit_rep.errors import EditError
 from easyedit_rep.evaluation.sequence import baseline, blocks, measure, summary
 from easyedit_rep.rep_options import RepOptions
@@ -116,3 +118,20 @@ def test_tables_and_picture(make_editor, facts, watch, tmp_path):
     assert printed["block"].tolist() == ["1 to 2", "3 to 4", "5 to 5"] and {"Eff.", "Par.", "Spe.", "Avg."} <= set(printed)
     draw([run], tmp_path / "a.png", 2)
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_a_run_without_a_checkpoint_yet_does_not_keep_others_from_being_shown(tmp_path):
+    norms = {"1": {"weight": 1.1, "original": 1.0}}
+    about = {"hparams": {"rep": {"base": "MEMIT", "pathways": False}}}
+    rows = [{"efficacy": [1.0], "paraphrase": [], "specificity": []}]
+    runs = {"done": [{"edit": 1, "norms": norms}, {"after": 1, "rows": rows, "perplexity": None, "norms": norms}]}
+    runs["begun"] = [{"edit": 1, "norms": norms}]
+    for name, records in runs.items():
+        with Journal(tmp_path / name / "sequence.jsonl", about) as journal:
+            journal.add(records)
+    result = CliRunner().invoke(app, ["sequence", "show", *(str(tmp_path / name) for name in runs), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.exception
+    assert "begun has reached no checkpoint yet and is left out" in " ".join(result.output.split())
+    assert result.stdout.count("MEMIT") == 2 and (tmp_path / "sequence.png").exists()
+    result = CliRunner().invoke(app, ["sequence", "show", str(tmp_path / "begun"), "--out", str(tmp_path)])
+    assert "no checkpoint has been reached yet" in str(result.exception)
