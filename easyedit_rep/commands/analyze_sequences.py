@@ -31,7 +31,8 @@ def targets(
     from ..datasets.corpus import load_corpus
     from ..datasets.mqd import TYPES, path_of
 
-    texts = [text for text in load_corpus(held_out).texts if len(text.split()) >= 20][:paragraphs]
+    corpus = load_corpus(held_out)
+    texts = [text for text in corpus.texts if len(text.split()) >= 20][:paragraphs]
     if not texts:
         raise EditError(f"{held_out} has no paragraph of 20 words or more: give ordinary text, a paragraph a line")
     runs = {kind: Run(hparams, path_of(mqd, kind), seed, n, known=False) for kind in TYPES}
@@ -41,7 +42,7 @@ def targets(
     editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     sets = {kind: choose(run, editor) for kind, run in runs.items()}
     digests = {kind: provenance(run, editor)["data"] for kind, run in runs.items()}
-    about = {**provenance(runs["DG"], editor), "data": digests, "held_out": {"file": held_out.name, "paragraphs": len(texts)}}
+    about = {**provenance(runs["DG"], editor), "data": digests, "held_out": {**corpus.about, "paragraphs": len(texts)}}
     path = record_targets(editor, sets, out / "targets.jsonl", texts, every, {**about, "every": every})
     records = read_journal(path)[1]
     _show(table(records), path)

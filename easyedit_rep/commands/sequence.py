@@ -53,11 +53,12 @@ def run(
     if plain:
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     requests = [request for _, request in choose(wanted, editor, Console(stderr=True, soft_wrap=True).print)]
-    texts = load_corpus(str(held_out)).texts[:200] if held_out else []
+    corpus = load_corpus(str(held_out)) if held_out else None
+    texts = corpus.texts[:200] if corpus else []
     ability = AbilityTasks(tasks.split(","), tasks_folder, tasks_limit) if tasks else None
     watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every, ability)
     watched = {"robustness": robustness, "checkpoints": watch.checkpoints, "tasks": ability}
-    about = {**provenance(wanted, editor), "held_out": str(held_out), "watch": watched}
+    about = {**provenance(wanted, editor), "held_out": corpus and corpus.about, "watch": watched}
     edit_sequence(editor, requests, out, watch, about, batch)
     show([out], out)
 

@@ -24,6 +24,11 @@ class Corpus:
     texts: Sequence[str]
     digest: str
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What records of something measured on it keep."""
+        return {"file": Path(self.name).name, "sha256": self.digest}
+
     def shuffled(self, seed: int) -> Iterator[str]:
         """Every non-blank text once, in an order fixed by `seed`."""
         order = list(range(len(self.texts)))

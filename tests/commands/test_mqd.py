@@ -79,6 +79,10 @@ def test_analyses_of_sequences(mqd, tmp_path, texts, quick):
     assert (tmp_path / "targets.png").exists()
     (tmp_path / "short.txt").write_text("too short")
     assert "no paragraph" in str(call(*targets, tmp_path / "short.txt").exception)
+    text = (tmp_path / "text.txt").read_text()
+    (tmp_path / "text.txt").write_text(text.upper())
+    assert "held_out" in str(call(*targets, tmp_path / "text.txt").exception), "the same name, another text"
+    (tmp_path / "text.txt").write_text(text)
 
     run = [
         "sequence",
