@@ -180,11 +180,21 @@ class Ledger:
                 raise EditError(f"there is no edit {edit}: the model carries {len(self.handles)}, counted from 0")
             self.handles[edit].undo()
             return
+        if edit.ledger is not self:
+            if edit.ledger is None or edit.ledger is not self.sequence:
+                raise EditError(f"edit {edit.name or edit.method} is not in this model: take one of its `handles`")
+            edit.undo()
+            return
         self.check_untouched(edit.deltas)
+        before, self.edits = self.edits, [other for other in self.edits if other is not edit]
+        try:
+            self._write(edit.deltas)
+        except BaseException:  # out of memory, or interrupted: the edit is still there, and can be taken out again
+            self.edits = before
+            self._write(edit.deltas)
+            raise
         self.detach(edit)
-        self.edits.remove(edit)
         edit.ledger = None
-        self._write(edit.deltas)
         self._forget(edit.deltas)
 
     def merge(self) -> None:

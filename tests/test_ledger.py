@@ -183,3 +183,42 @@ def test_names_are_never_used_twice(llama):
         names.append(edit.name)
         edit.undo()
     assert len(set(names)) == 3
+
+
+def test_only_the_models_own_edits_leave_it(make_model):
+    one, two = make_model("llama"), make_model("llama")
+    mine, theirs = Ledger.of(one, Anatomy(one)), Ledger.of(two, Anatomy(two))
+    edit = mine.apply(random_edits(one, torch.float32)[1])
+    other = theirs.apply(random_edits(two, torch.float32)[1])  # of the same name
+    after = state(one)
+    with pytest.raises(EditError, match="edit edit0 is not in this model"):
+        mine.remove(other)
+    assert same(state(one), after) and edit.active and other.active
+    mine.remove(edit)
+    with pytest.raises(EditError, match="edit edit0 is not in this model"):
+        mine.remove(edit)
+
+
+def test_an_undo_that_is_interrupted_can_be_made_again(llama, monkeypatch):
+    before = state(llama)
+    ledger = Ledger.of(llama, Anatomy(llama))
+    first, second, _ = random_edits(llama, torch.float32)
+    ledger.apply(first)
+    alone = state(llama)
+    ledger.apply(second)
+    both, calls, real = state(llama), [], Ledger.total
+
+    def interrupted(self, layer, deltas):
+        calls.append(layer)
+        if len(calls) == 2:  # one of two layers has been written
+            raise KeyboardInterrupt
+        return real(self, layer, deltas)
+
+    monkeypatch.setattr(Ledger, "total", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        second.undo()
+    assert second.active and ledger.edits == [first, second] and same(state(llama), both)
+    second.undo()
+    assert same(state(llama), alone)
+    first.undo()
+    assert same(state(llama), before)
