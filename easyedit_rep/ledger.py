@@ -286,9 +286,22 @@ class Ledger:
             yield
 
     def undo_all(self) -> None:
-        """Give back the original model."""
-        for edit in reversed(list(self.edits)):
-            edit.undo()  # that of a sequence takes all its edits out
+        """Give back the original model. Each weight is written once: edit by edit it would be summed up again from all that are left."""
+        if self.sequence is not None:
+            self.sequence.undo_all()
+        layers = list(self._original)
+        self.check_untouched(layers)
+        before, self.edits = self.edits, []
+        try:
+            self._write(layers)
+        except BaseException:  # as in `remove`
+            self.edits = before
+            self._write(layers)
+            raise
+        for edit in before:
+            self.detach(edit)
+            edit.ledger = None
+        self._forget(layers)
 
     def _write(self, layers, appended: Edit | None = None) -> None:
         for layer in layers:

@@ -222,3 +222,20 @@ def test_an_undo_that_is_interrupted_can_be_made_again(llama, monkeypatch):
     assert same(state(llama), alone)
     first.undo()
     assert same(state(llama), before)
+
+
+def test_all_edits_leave_at_the_cost_of_one(llama, monkeypatch):
+    before = state(llama)
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edits = [ledger.apply(replace(edit)) for edit in random_edits(llama, torch.float32) * 3]
+    summed, real = [], Delta.add_to
+
+    def add_to(self, weight):
+        summed.append(self)
+        real(self, weight)
+
+    monkeypatch.setattr(Delta, "add_to", add_to)
+    ledger.undo_all()
+    assert not summed
+    assert same(state(llama), before) and not layers_of(llama) and not any(edit.active for edit in edits) and not ledger._original
+    ledger.undo_all()

@@ -24,8 +24,8 @@ class _Entry(Edit):
     """What the ledger sees of a sequence: one edit, which stands for all of them."""
 
     def undo(self) -> None:
-        for edit in reversed(list(self.ledger.sequence.edits if self.ledger else ())):
-            edit.undo()
+        if self.ledger is not None:
+            self.ledger.sequence.undo_all()
 
 
 class Sequence:
@@ -165,6 +165,24 @@ class Sequence:
             raise
         self.ledger.detach(edit)
         edit.ledger = None
+
+    def undo_all(self) -> None:
+        """Take all edits out at once: nothing has to be solved for those that are left."""
+        if not self.edits:
+            return
+        self.ledger.check_untouched(self.layers)
+        before, self.edits = self.edits, []
+        try:
+            self._write()
+        except BaseException:  # as in `remove`
+            self.edits = before
+            self._write()
+            raise
+        for edit in before:
+            self.ledger.detach(edit)
+            edit.ledger = None
+        for layer in self.layers:
+            self._take_out(layer, before[0], [])
 
     def _give_back(self, edits: list[Edit]) -> None:
         """Be the sequence of `edits` again after something failed half-way."""

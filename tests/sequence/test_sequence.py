@@ -10,7 +10,7 @@ from easyedit_rep import load_edits
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
 from easyedit_rep.hparams import D4SHyperParams
-from easyedit_rep.ledger import Ledger
+from easyedit_rep.ledger import Edit, Ledger
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.memory.values import ValueConfig, ValueTask, optimise_values
 from easyedit_rep.methods import Memory
@@ -18,7 +18,9 @@ from easyedit_rep.methods.memit import average
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
+from easyedit_rep.sequence import kept as kept_module
 from easyedit_rep.sequence import sequence as sequence_module
+from easyedit_rep.sequence.state import LayerState
 
 LAYERS = [0, 1, 2]
 
@@ -259,3 +261,30 @@ def test_a_load_that_cannot_write_leaves_nothing(make_editor, requests, weights,
     monkeypatch.undo()
     assert all(torch.equal(value, before[i]) for i, value in weights(other).items())
     assert not layers_of(other.model) and not other.ledger.handles and not other.ledger.sequence.edits
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("form", ["pairs", "recursive"])
+def test_all_edits_leave_at_once(make_editor, requests, weights, tmp_path, monkeypatch, form, kept):
+    editor = make_editor(form=form, pathways=True)
+    before = weights(editor)
+    foreign = editor.ledger.apply(Edit((), "ROME", {1: Delta(torch.randn(32, 1), torch.randn(1, 48))}))
+    beside = weights(editor)
+    edits = [editor.apply(request) for request in requests[:3]]
+    if kept:
+        editor.ledger.save(tmp_path)
+        editor.ledger.undo_all()
+        foreign, *edits = load_edits(editor.model, tmp_path)
+    solved = []
+    monkeypatch.setattr(LayerState, "remove", lambda *_: solved.append("state"))
+    monkeypatch.setattr(kept_module, "shares", lambda *_: solved.append("shares"))
+    editor.ledger.edits[1].undo()  # what the ledger sees of the sequence
+    assert all(torch.equal(value, beside[i]) for i, value in weights(editor).items())
+    assert not any(edit.active for edit in edits) and editor.ledger.handles == [foreign]
+    assert not layers_of(editor.model)
+    editor.ledger.undo_all()
+    assert all(torch.equal(value, before[i]) for i, value in weights(editor).items())
+    assert not solved
+    monkeypatch.undo()
+    again = editor.apply(requests[0])
+    assert {state.count for state in editor.sequence.states.values()} == {1} and editor.ledger.handles == [again]
