@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from easyedit_rep import load_edits
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.edits.artefact import TENSORS, Artefact
+from easyedit_rep.edits.layout import unpack
 from easyedit_rep.ledger import Ledger
 from easyedit_rep.pathway.model import layers_of
 
@@ -220,3 +221,20 @@ def test_a_gate_in_two_bytes_loses_nothing(make_editor, make_hparams, facts, tmp
         assert torch.equal(logits(fresh), logits(editor.model))
         assert next(iter(layers_of(fresh).values())).rep_gate_in["edit0_0"].weight.dtype == torch.float32
     assert sizes["bfloat16"] * 2 == sizes["float32"]
+
+
+def test_the_tensors_are_gone_through_once_however_many_pathways(carrying):
+    _model, ledger, _edits = carrying(*[{"pathways": 2}] * 4)
+    artefact, passes = ledger.artefact(), []
+
+    class Watched(dict):
+        def items(self):
+            passes.append(None)
+            return super().items()
+
+    packed = artefact.pack()
+    found = unpack(packed.records, Watched(packed.tensors), artefact.modules, artefact.transposed)
+    assert len(passes) == 1
+    for edit, other in zip(artefact.edits, found, strict=True):
+        for pathway, same in zip(edit.pathways, other.pathways, strict=True):
+            assert all(torch.equal(same.tensors[1][name], tensor) for name, tensor in pathway.tensors[1].items())
