@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .anatomy import Anatomy
 from .errors import EditError
-from .memory.delta import Delta, scratch_weights
+from .memory.delta import Delta, bit_sum, scratch_weights
 from .pathway.config import RepConfig
 from .pathway.model import attach, detach
 from .request import EditRequest
@@ -115,7 +115,7 @@ class Ledger:
         self.edits: list[Edit] = []
         self.sequence: EditSequence | None = None
         self._original: dict[int, Tensor] = {}
-        self._version: dict[int, int] = {}
+        self._written: dict[int, tuple[int, torch.dtype, int]] = {}
         self.applied = 0
 
     @classmethod
@@ -129,20 +129,22 @@ class Ledger:
 
     def __getstate__(self) -> dict:
         """For copies of the model: a copied tensor counts its writes from zero, so what we know of the count does not hold for it."""
-        return {**self.__dict__, "_version": {}}
+        return {**self.__dict__, "_written": {}}
 
     def check_untouched(self, layers) -> None:
-        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change.
-
-        Writes through `.data` are not seen: PyTorch does not count them.
-        """
+        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change."""
         for layer in layers:
-            # PyTorch counts in-place writes to a tensor; autograd uses the count for the same purpose.
-            if layer in self._version and self.anatomy.weight(layer)._version != self._version[layer]:
+            if layer in self._written and not self._as_written(layer):
                 raise EditError(
                     f"{self.anatomy.weight_name(layer)} was changed outside the ledger while it holds {len(self.edits)} edit(s): "
-                    "undo them first, or restore the weight you changed"
+                    "put it back as it was, undo them, and change it then"
                 )
+
+    def _as_written(self, layer: int) -> bool:
+        """Whether the weight is as we left it, on whatever device."""
+        weight, (version, dtype, bits) = self.anatomy.weight(layer), self._written[layer]
+        # PyTorch counts in-place writes to a tensor (autograd uses the count for the same purpose), but not those through `.data`.
+        return weight._version == version and (weight.dtype != dtype or bit_sum(weight) == bits)
 
     def apply(self, edit: Edit, name: str | None = None) -> Edit:
         """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it."""
@@ -206,7 +208,7 @@ class Ledger:
             edit.ledger = self if edit.pathways else None
         self.edits, self.sequence = [edit for edit in handles if edit.pathways], None
         self._original.clear()
-        self._version.clear()
+        self._written.clear()
 
     def artefact(self) -> "Artefact":
         """All edits, as they are saved."""
@@ -231,7 +233,7 @@ class Ledger:
         for layer in layers:
             if not any(layer in other.deltas for other in self.edits):
                 self._original.pop(layer, None)
-                self._version.pop(layer, None)
+                self._written.pop(layer, None)
 
     def rewrite(self, edit: Edit) -> None:
         """Write the weights again after the deltas of `edit`, already applied, have become others (of the same layers)."""
@@ -312,7 +314,7 @@ class Ledger:
                     appended.deltas[layer].add_to(weight)
                 else:
                     weight.copy_(self.total(layer, [edit.deltas[layer] for edit in self.edits if layer in edit.deltas]))
-            self._version[layer] = weight._version
+            self._written[layer] = weight._version, weight.dtype, bit_sum(weight)
 
 
 def mean_abs(tensor: Tensor) -> float:

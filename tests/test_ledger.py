@@ -111,13 +111,26 @@ def test_undoing_twice_does_nothing_and_applying_twice_is_refused(llama):
     assert {n: p._version for n, p in llama.named_parameters()} == weights
 
 
-def test_a_weight_changed_outside_is_noticed(llama):
+def in_place(weight):
+    with torch.no_grad():
+        weight[0, 0] += 1
+
+
+def through_data(weight):
+    weight.data[0, 0] += 1
+
+
+def replaced_data(weight):
+    weight.data = weight.data + 1
+
+
+@pytest.mark.parametrize("change", [in_place, through_data, replaced_data])
+def test_a_weight_changed_outside_is_noticed(llama, change):
     anatomy = Anatomy(llama)
     ledger = Ledger.of(llama, anatomy)
     first, second, third = random_edits(llama, torch.float32)
     ledger.apply(first)
-    with torch.no_grad():
-        anatomy.weight(1)[0, 0] += 1
+    change(anatomy.weight(1))
     for act in (lambda: ledger.apply(second), first.undo):
         with pytest.raises(EditError, match=r"model.layers.1.mlp.down_proj.weight was changed outside the ledger while it holds 1 edit"):
             act()
@@ -126,6 +139,15 @@ def test_a_weight_changed_outside_is_noticed(llama):
     assert not layers_of(llama)
     ledger.apply(third)  # layers 2 and 0 are as we left them
     third.undo()
+
+
+def test_another_dtype_is_no_change(llama):
+    before = state(copy.deepcopy(llama).to(torch.bfloat16))
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edit = ledger.apply(random_edits(llama, torch.float32)[1])
+    llama.to(torch.bfloat16)
+    edit.undo()
+    assert same(state(llama), before)
 
 
 def test_a_change_while_nothing_is_held_is_nobodys_business(llama):
