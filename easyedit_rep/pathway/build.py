@@ -62,7 +62,8 @@ def build_pathways(
                 module.update_layer(name, shape)
             if shape.kind == "closed":
                 c = memory.covariances.get(layer)
-                losses[layer] = [solve_layer(module, k, name, closed, c and c.moment) for k, name in zip(keys, names, strict=True)]
+                moment = None if c is None else c.moment.to(keys[0].prompt)  # once for all requests: it may have to go to a GPU
+                losses[layer] = [solve_layer(module, k, name, closed, moment) for k, name in zip(keys, names, strict=True)]
             else:
                 losses[layer] = [train_layer(module, k, name, config, seed) for k, name in zip(keys, names, strict=True)]
             for i, name in enumerate(names):
