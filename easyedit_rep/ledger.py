@@ -246,11 +246,12 @@ class Ledger:
 
     def total(self, layer: int, deltas: Sequence[Delta]) -> Tensor:
         """W₀ + Σ `deltas`, float32; W₀ itself where there are none. Rounded to the weight's dtype it is what is written."""
-        total = self.original(layer).to(self.anatomy.weight(layer).device)
-        if deltas:
-            total = total.float().clone()
-            for delta in deltas:
-                delta.add_to(total)
+        device = self.anatomy.weight(layer).device
+        if not deltas:
+            return self.original(layer).to(device)
+        total = self.original(layer).to(device, torch.float32, copy=True)
+        for delta in deltas:
+            delta.add_to(total)
         return total
 
     def norms(self, layer: int) -> dict[str, float]:

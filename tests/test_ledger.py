@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
@@ -261,3 +262,23 @@ def test_all_edits_leave_at_the_cost_of_one(llama, monkeypatch):
     assert not summed
     assert same(state(llama), before) and not layers_of(llama) and not any(edit.active for edit in edits) and not ledger._original
     ledger.undo_all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sum_takes_one_copy_of_the_weight(llama, dtype):
+    llama.to(dtype)
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edit = random_edits(llama, dtype)[0]
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.shape == (32, 48) and out.data_ptr() not in {a.data_ptr() for a in made}:
+                made.append(out)
+            return out
+
+    with Watch():
+        total = ledger.total(1, [edit.deltas[1]])
+    assert total.dtype == torch.float32
+    assert len({tensor.data_ptr() for tensor in made} - {Anatomy(llama).weight(1).data_ptr()}) == 1

@@ -269,11 +269,8 @@ class Sequence:
         if limit is None:
             return
         for layer, delta in edit.deltas.items():
-            original = self.ledger.original(layer)
-            after = original.float().clone()
-            self.delta(layer).add_to(after)
-            delta.add_to(after)
-            growth = mean_abs(after) / mean_abs(original)
+            after = self.ledger.total(layer, [self.delta(layer), delta])
+            growth = mean_abs(after) / mean_abs(self.ledger.original(layer))
             if growth > limit:
                 raise EditError(
                     f"edit {len(self.edits) + 1} would make the mean |w| of layer {layer} {growth:.3f} times the original's, above "
