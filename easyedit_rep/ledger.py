@@ -120,11 +120,22 @@ class Ledger:
 
     @classmethod
     def of(cls, model, anatomy: Anatomy) -> "Ledger":
-        """The ledger of `model`, made on first use and kept on the model itself: two editors on one model share one history."""
+        """The ledger of `model`, made on first use and kept on the model itself: two editors on one model share one history.
+
+        Raises:
+            EditError: it holds edits of other modules than those of `anatomy`.
+        """
         ledger = model.__dict__.get("_easyedit_rep_ledger")
-        if ledger is None or ledger.anatomy.model is not model:
-            ledger = cls(anatomy)
-            model.__dict__["_easyedit_rep_ledger"] = ledger
+        if ledger is not None and ledger.anatomy.model is model:
+            theirs, ours = ledger.anatomy.names.rewrite_module_tmp, anatomy.names.rewrite_module_tmp
+            if theirs == ours:
+                return ledger
+            if ledger.edits:
+                raise EditError(
+                    f"rewrite_module_tmp: {ours!r} is not {theirs!r}, in which the model carries {len(ledger.edits)} edit(s): "
+                    "undo them first"
+                )
+        ledger = model.__dict__["_easyedit_rep_ledger"] = cls(anatomy)
         return ledger
 
     def __getstate__(self) -> dict:

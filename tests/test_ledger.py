@@ -282,3 +282,15 @@ def test_a_sum_takes_one_copy_of_the_weight(llama, dtype):
         total = ledger.total(1, [edit.deltas[1]])
     assert total.dtype == torch.float32
     assert len({tensor.data_ptr() for tensor in made} - {Anatomy(llama).weight(1).data_ptr()}) == 1
+
+
+def test_edits_of_another_module_are_not_written_into_this_one(llama):
+    up = {"rewrite_module_tmp": "model.layers.{}.mlp.up_proj"}
+    ledger = Ledger.of(llama, Anatomy(llama, **up))
+    before = state(llama)
+    edit = ledger.apply(Edit((), "A", {1: Delta(torch.randn(48, 1), torch.randn(1, 32))}))
+    with pytest.raises(EditError, match=r"mlp.down_proj' is not 'model.layers.\{\}.mlp.up_proj', in which the model carries 1 edit"):
+        Ledger.of(llama, Anatomy(llama))
+    edit.undo()
+    assert same(state(llama), before)
+    assert Ledger.of(llama, Anatomy(llama)).anatomy.weight_name(1) == "model.layers.1.mlp.down_proj.weight"
