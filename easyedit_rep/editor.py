@@ -96,6 +96,8 @@ class RobustEditor:
     def base_edit(self, *requests: EditRequest) -> Edit:
         """The base method's edit of `requests`, all at once, not yet applied; the model is as it was."""
         rep = self.hparams.rep
+        if not requests:
+            raise EditError("there is nothing to edit: give at least one request")
         if len(requests) != 1 and not self.batchable:
             raise EditError(f"{rep.base} edits one fact at a time, not {len(requests)}: use MEMIT or EMMET, or edit one after another")
         for request in requests:

@@ -258,6 +258,13 @@ def test_broken_weights_are_refused(editor):
     assert not editor.ledger.edits
 
 
+@pytest.mark.parametrize("base", ["ROME", "MEMIT"])
+def test_no_request_is_refused(make_editor, options, base):
+    options.base = base
+    with pytest.raises(EditError, match="there is nothing to edit: give at least one request"):
+        make_editor(method={"mom2_update_weight": 5.0} if base == "MEMIT" else None).apply()
+
+
 def test_a_model_without_its_tokenizer_is_refused(make_hparams, options, llama):
     with pytest.raises(EditError, match="tok is missing: pass the tokenizer of LlamaForCausalLM beside it"):
         RobustEditor.from_hparams(make_hparams(rep=options), llama)
