@@ -50,10 +50,13 @@ class Anatomy:
         overrides: any of `ModuleNames`' fields (None = take the family's).
 
     Raises:
-        EditError: unknown architecture without a full set of overrides, or a name that is not in the model.
+        EditError: no model, unknown architecture without a full set of overrides, or a name that is not in the model.
     """
 
     def __init__(self, model: nn.Module, **overrides: str | None):
+        if not hasattr(model, "config"):
+            given = repr(model) if isinstance(model, str) else f"a {type(model).__name__}"
+            raise EditError(f"{given} is no Hugging Face model: pass what AutoModelForCausalLM.from_pretrained gives")
         model_type = getattr(model.config, "model_type", None)
         wanted = [f.name for f in fields(ModuleNames)]
         given = {name: overrides.get(name) for name in wanted if overrides.get(name)}

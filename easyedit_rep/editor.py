@@ -18,6 +18,7 @@ from .ledger import Edit, Ledger, Pathway
 from .loading import load_model
 from .memory.need import check_memory
 from .memory.tokens import continuation_of, with_offsets
+from .memory.values import ValueConfig
 from .methods import BaseEdit, Memory, get_method
 from .pathway.build import build_pathways
 from .pathway.config import RepConfig
@@ -45,9 +46,12 @@ class RobustEditor:
         self.tok = with_offsets(tok)
         names = ("rewrite_module_tmp", "mlp_module_tmp", "layer_module_tmp", "ln_f_module", "lm_head_module")
         self.anatomy = Anatomy(model, **{name: getattr(hparams, name) for name in names})
+        if len(set(hparams.layers)) < len(hparams.layers):
+            raise EditError(f"layers: {hparams.layers} names a layer twice: name each once")
         for layer in hparams.layers:
             self.anatomy.check_layer(layer)
             self.anatomy.check_writable(layer)
+        ValueConfig.from_hparams(hparams)  # what it refuses is refused now
         self.anatomy.check_layer(hparams.v_loss_layer, "v_loss_layer")
         last = self.anatomy.n_layers - 1
         if hparams.rep.engine == "native" and hparams.v_loss_layer != last:
@@ -66,6 +70,8 @@ class RobustEditor:
         if model is None:
             options = {name: getattr(hparams, name) for name in ("fp16", "bf16", "model_parallel")}
             model, tok = load_model(hparams.model_name, hparams.device, **options)
+        if tok is None:
+            raise EditError(f"tok is missing: pass the tokenizer of {type(model).__name__} beside it, as tok=…")
         return cls(hparams, model, tok)
 
     @property
@@ -90,6 +96,8 @@ class RobustEditor:
     def base_edit(self, *requests: EditRequest) -> Edit:
         """The base method's edit of `requests`, all at once, not yet applied; the model is as it was."""
         rep = self.hparams.rep
+        if not requests:
+            raise EditError("there is nothing to edit: give at least one request")
         if len(requests) != 1 and not self.batchable:
             raise EditError(f"{rep.base} edits one fact at a time, not {len(requests)}: use MEMIT or EMMET, or edit one after another")
         for request in requests:

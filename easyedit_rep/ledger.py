@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .anatomy import Anatomy
 from .errors import EditError
-from .memory.delta import Delta, scratch_weights
+from .memory.delta import Delta, bit_sum, scratch_weights
 from .pathway.config import RepConfig
 from .pathway.model import attach, detach
 from .request import EditRequest
@@ -115,34 +115,47 @@ class Ledger:
         self.edits: list[Edit] = []
         self.sequence: EditSequence | None = None
         self._original: dict[int, Tensor] = {}
-        self._version: dict[int, int] = {}
+        self._written: dict[int, tuple[int, torch.dtype, int]] = {}
         self.applied = 0
 
     @classmethod
     def of(cls, model, anatomy: Anatomy) -> "Ledger":
-        """The ledger of `model`, made on first use and kept on the model itself: two editors on one model share one history."""
+        """The ledger of `model`, made on first use and kept on the model itself: two editors on one model share one history.
+
+        Raises:
+            EditError: it holds edits of other modules than those of `anatomy`.
+        """
         ledger = model.__dict__.get("_easyedit_rep_ledger")
-        if ledger is None or ledger.anatomy.model is not model:
-            ledger = cls(anatomy)
-            model.__dict__["_easyedit_rep_ledger"] = ledger
+        if ledger is not None and ledger.anatomy.model is model:
+            theirs, ours = ledger.anatomy.names.rewrite_module_tmp, anatomy.names.rewrite_module_tmp
+            if theirs == ours:
+                return ledger
+            if ledger.edits:
+                raise EditError(
+                    f"rewrite_module_tmp: {ours!r} is not {theirs!r}, in which the model carries {len(ledger.edits)} edit(s): "
+                    "undo them first"
+                )
+        ledger = model.__dict__["_easyedit_rep_ledger"] = cls(anatomy)
         return ledger
 
     def __getstate__(self) -> dict:
         """For copies of the model: a copied tensor counts its writes from zero, so what we know of the count does not hold for it."""
-        return {**self.__dict__, "_version": {}}
+        return {**self.__dict__, "_written": {}}
 
     def check_untouched(self, layers) -> None:
-        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change.
-
-        Writes through `.data` are not seen: PyTorch does not count them.
-        """
+        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change."""
         for layer in layers:
-            # PyTorch counts in-place writes to a tensor; autograd uses the count for the same purpose.
-            if layer in self._version and self.anatomy.weight(layer)._version != self._version[layer]:
+            if layer in self._written and not self._as_written(layer):
                 raise EditError(
                     f"{self.anatomy.weight_name(layer)} was changed outside the ledger while it holds {len(self.edits)} edit(s): "
-                    "undo them first, or restore the weight you changed"
+                    "put it back as it was, undo them, and change it then"
                 )
+
+    def _as_written(self, layer: int) -> bool:
+        """Whether the weight is as we left it, on whatever device."""
+        weight, (version, dtype, bits) = self.anatomy.weight(layer), self._written[layer]
+        # PyTorch counts in-place writes to a tensor (autograd uses the count for the same purpose), but not those through `.data`.
+        return weight._version == version and (weight.dtype != dtype or bit_sum(weight) == bits)
 
     def apply(self, edit: Edit, name: str | None = None) -> Edit:
         """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it."""
@@ -180,11 +193,21 @@ class Ledger:
                 raise EditError(f"there is no edit {edit}: the model carries {len(self.handles)}, counted from 0")
             self.handles[edit].undo()
             return
+        if edit.ledger is not self:
+            if edit.ledger is None or edit.ledger is not self.sequence:
+                raise EditError(f"edit {edit.name or edit.method} is not in this model: take one of its `handles`")
+            edit.undo()
+            return
         self.check_untouched(edit.deltas)
+        before, self.edits = self.edits, [other for other in self.edits if other is not edit]
+        try:
+            self._write(edit.deltas)
+        except BaseException:  # out of memory, or interrupted: the edit is still there, and can be taken out again
+            self.edits = before
+            self._write(edit.deltas)
+            raise
         self.detach(edit)
-        self.edits.remove(edit)
         edit.ledger = None
-        self._write(edit.deltas)
         self._forget(edit.deltas)
 
     def merge(self) -> None:
@@ -196,7 +219,7 @@ class Ledger:
             edit.ledger = self if edit.pathways else None
         self.edits, self.sequence = [edit for edit in handles if edit.pathways], None
         self._original.clear()
-        self._version.clear()
+        self._written.clear()
 
     def artefact(self) -> "Artefact":
         """All edits, as they are saved."""
@@ -221,7 +244,7 @@ class Ledger:
         for layer in layers:
             if not any(layer in other.deltas for other in self.edits):
                 self._original.pop(layer, None)
-                self._version.pop(layer, None)
+                self._written.pop(layer, None)
 
     def rewrite(self, edit: Edit) -> None:
         """Write the weights again after the deltas of `edit`, already applied, have become others (of the same layers)."""
@@ -234,11 +257,12 @@ class Ledger:
 
     def total(self, layer: int, deltas: Sequence[Delta]) -> Tensor:
         """W₀ + Σ `deltas`, float32; W₀ itself where there are none. Rounded to the weight's dtype it is what is written."""
-        total = self.original(layer).to(self.anatomy.weight(layer).device)
-        if deltas:
-            total = total.float().clone()
-            for delta in deltas:
-                delta.add_to(total)
+        device = self.anatomy.weight(layer).device
+        if not deltas:
+            return self.original(layer).to(device)
+        total = self.original(layer).to(device, torch.float32, copy=True)
+        for delta in deltas:
+            delta.add_to(total)
         return total
 
     def norms(self, layer: int) -> dict[str, float]:
@@ -276,9 +300,22 @@ class Ledger:
             yield
 
     def undo_all(self) -> None:
-        """Give back the original model."""
-        for edit in reversed(list(self.edits)):
-            edit.undo()  # that of a sequence takes all its edits out
+        """Give back the original model. Each weight is written once: edit by edit it would be summed up again from all that are left."""
+        if self.sequence is not None:
+            self.sequence.undo_all()
+        layers = list(self._original)
+        self.check_untouched(layers)
+        before, self.edits = self.edits, []
+        try:
+            self._write(layers)
+        except BaseException:  # as in `remove`
+            self.edits = before
+            self._write(layers)
+            raise
+        for edit in before:
+            self.detach(edit)
+            edit.ledger = None
+        self._forget(layers)
 
     def _write(self, layers, appended: Edit | None = None) -> None:
         for layer in layers:
@@ -289,7 +326,7 @@ class Ledger:
                     appended.deltas[layer].add_to(weight)
                 else:
                     weight.copy_(self.total(layer, [edit.deltas[layer] for edit in self.edits if layer in edit.deltas]))
-            self._version[layer] = weight._version
+            self._written[layer] = weight._version, weight.dtype, bit_sum(weight)
 
 
 def mean_abs(tensor: Tensor) -> float:

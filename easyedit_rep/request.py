@@ -71,6 +71,12 @@ class EditRequest:
     long_context: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if not isinstance(self.prompt, str):
+            raise EditError(f"prompt {self.prompt!r} is not a text: write the sentence that holds the subject")
+        for name in ("subject", "target_new"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise EditError(f"{name} of prompt {self.prompt!r} is {value!r}, not a text: write {str(value)!r}")
         if not self.target_new or not self.target_new.strip():
             raise EditError(f"target_new of prompt {self.prompt!r} is empty: give the answer the model should say")
         if not self.subject or not self.subject.strip():

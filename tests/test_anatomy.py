@@ -59,6 +59,12 @@ def test_overrides_take_the_place_of_the_familys_names(llama):
     assert anatomy.names.ln_f_module == "model.norm"
 
 
+@pytest.mark.parametrize(("given", "said"), [("gpt2", "'gpt2' is no Hugging Face model"), (None, "a NoneType is no Hugging Face model")])
+def test_a_name_is_no_model(given, said):
+    with pytest.raises(EditError, match=said):
+        Anatomy(given)
+
+
 def test_unknown_architecture_says_what_to_set(llama):
     names = asdict(FAMILIES["llama"]) | {"lm_head_module": "lm_head"}
     llama.config.model_type = "martian"

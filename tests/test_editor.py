@@ -222,7 +222,11 @@ def test_bad_input_leaves_the_model_untouched(editor, change, said):
     ("changes", "said"),
     [
         ({"layers": [4]}, "layers: 4 is out of range"),
+        ({"layers": [1, 2, 1]}, r"layers: \[1, 2, 1\] names a layer twice"),
         ({"v_loss_layer": 31}, "v_loss_layer: 31 is out of range"),
+        ({"v_lr": -0.5}, "v_lr: -0.5 is not positive"),
+        ({"clamp_norm_factor": 0.0}, "clamp_norm_factor: 0.0 is not positive"),
+        ({"kl_factor": float("nan")}, "kl_factor: nan is negative or no number"),
         ({"ln_f_module": "transformer.ln_f"}, "'transformer.ln_f' is not in LlamaForCausalLM"),
     ],
 )
@@ -252,6 +256,18 @@ def test_broken_weights_are_refused(editor):
     with pytest.raises(EditError, match=r"lm_head.weight holds NaN"):
         editor.edit(**facts(1), verbose=False)
     assert not editor.ledger.edits
+
+
+@pytest.mark.parametrize("base", ["ROME", "MEMIT"])
+def test_no_request_is_refused(make_editor, options, base):
+    options.base = base
+    with pytest.raises(EditError, match="there is nothing to edit: give at least one request"):
+        make_editor(method={"mom2_update_weight": 5.0} if base == "MEMIT" else None).apply()
+
+
+def test_a_model_without_its_tokenizer_is_refused(make_hparams, options, llama):
+    with pytest.raises(EditError, match="tok is missing: pass the tokenizer of LlamaForCausalLM beside it"):
+        RobustEditor.from_hparams(make_hparams(rep=options), llama)
 
 
 def test_model_may_come_with_the_hyper_parameters(make_hparams, options, llama, tok):

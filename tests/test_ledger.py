@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
@@ -111,13 +112,26 @@ def test_undoing_twice_does_nothing_and_applying_twice_is_refused(llama):
     assert {n: p._version for n, p in llama.named_parameters()} == weights
 
 
-def test_a_weight_changed_outside_is_noticed(llama):
+def in_place(weight):
+    with torch.no_grad():
+        weight[0, 0] += 1
+
+
+def through_data(weight):
+    weight.data[0, 0] += 1
+
+
+def replaced_data(weight):
+    weight.data = weight.data + 1
+
+
+@pytest.mark.parametrize("change", [in_place, through_data, replaced_data])
+def test_a_weight_changed_outside_is_noticed(llama, change):
     anatomy = Anatomy(llama)
     ledger = Ledger.of(llama, anatomy)
     first, second, third = random_edits(llama, torch.float32)
     ledger.apply(first)
-    with torch.no_grad():
-        anatomy.weight(1)[0, 0] += 1
+    change(anatomy.weight(1))
     for act in (lambda: ledger.apply(second), first.undo):
         with pytest.raises(EditError, match=r"model.layers.1.mlp.down_proj.weight was changed outside the ledger while it holds 1 edit"):
             act()
@@ -126,6 +140,15 @@ def test_a_weight_changed_outside_is_noticed(llama):
     assert not layers_of(llama)
     ledger.apply(third)  # layers 2 and 0 are as we left them
     third.undo()
+
+
+def test_another_dtype_is_no_change(llama):
+    before = state(copy.deepcopy(llama).to(torch.bfloat16))
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edit = ledger.apply(random_edits(llama, torch.float32)[1])
+    llama.to(torch.bfloat16)
+    edit.undo()
+    assert same(state(llama), before)
 
 
 def test_a_change_while_nothing_is_held_is_nobodys_business(llama):
@@ -183,3 +206,91 @@ def test_names_are_never_used_twice(llama):
         names.append(edit.name)
         edit.undo()
     assert len(set(names)) == 3
+
+
+def test_only_the_models_own_edits_leave_it(make_model):
+    one, two = make_model("llama"), make_model("llama")
+    mine, theirs = Ledger.of(one, Anatomy(one)), Ledger.of(two, Anatomy(two))
+    edit = mine.apply(random_edits(one, torch.float32)[1])
+    other = theirs.apply(random_edits(two, torch.float32)[1])  # of the same name
+    after = state(one)
+    with pytest.raises(EditError, match="edit edit0 is not in this model"):
+        mine.remove(other)
+    assert same(state(one), after) and edit.active and other.active
+    mine.remove(edit)
+    with pytest.raises(EditError, match="edit edit0 is not in this model"):
+        mine.remove(edit)
+
+
+def test_an_undo_that_is_interrupted_can_be_made_again(llama, monkeypatch):
+    before = state(llama)
+    ledger = Ledger.of(llama, Anatomy(llama))
+    first, second, _ = random_edits(llama, torch.float32)
+    ledger.apply(first)
+    alone = state(llama)
+    ledger.apply(second)
+    both, calls, real = state(llama), [], Ledger.total
+
+    def interrupted(self, layer, deltas):
+        calls.append(layer)
+        if len(calls) == 2:  # one of two layers has been written
+            raise KeyboardInterrupt
+        return real(self, layer, deltas)
+
+    monkeypatch.setattr(Ledger, "total", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        second.undo()
+    assert second.active and ledger.edits == [first, second] and same(state(llama), both)
+    second.undo()
+    assert same(state(llama), alone)
+    first.undo()
+    assert same(state(llama), before)
+
+
+def test_all_edits_leave_at_the_cost_of_one(llama, monkeypatch):
+    before = state(llama)
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edits = [ledger.apply(replace(edit)) for edit in random_edits(llama, torch.float32) * 3]
+    summed, real = [], Delta.add_to
+
+    def add_to(self, weight):
+        summed.append(self)
+        real(self, weight)
+
+    monkeypatch.setattr(Delta, "add_to", add_to)
+    ledger.undo_all()
+    assert not summed
+    assert same(state(llama), before) and not layers_of(llama) and not any(edit.active for edit in edits) and not ledger._original
+    ledger.undo_all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sum_takes_one_copy_of_the_weight(llama, dtype):
+    llama.to(dtype)
+    ledger = Ledger.of(llama, Anatomy(llama))
+    edit = random_edits(llama, dtype)[0]
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.shape == (32, 48) and out.data_ptr() not in {a.data_ptr() for a in made}:
+                made.append(out)
+            return out
+
+    with Watch():
+        total = ledger.total(1, [edit.deltas[1]])
+    assert total.dtype == torch.float32
+    assert len({tensor.data_ptr() for tensor in made} - {Anatomy(llama).weight(1).data_ptr()}) == 1
+
+
+def test_edits_of_another_module_are_not_written_into_this_one(llama):
+    up = {"rewrite_module_tmp": "model.layers.{}.mlp.up_proj"}
+    ledger = Ledger.of(llama, Anatomy(llama, **up))
+    before = state(llama)
+    edit = ledger.apply(Edit((), "A", {1: Delta(torch.randn(48, 1), torch.randn(1, 32))}))
+    with pytest.raises(EditError, match=r"mlp.down_proj' is not 'model.layers.\{\}.mlp.up_proj', in which the model carries 1 edit"):
+        Ledger.of(llama, Anatomy(llama))
+    edit.undo()
+    assert same(state(llama), before)
+    assert Ledger.of(llama, Anatomy(llama)).anatomy.weight_name(1) == "model.layers.1.mlp.down_proj.weight"

@@ -33,6 +33,9 @@ def test_the_subject_is_found(prompt, located):
         ({"target_new": " \n"}, "target_new of prompt 'Ann Lee plays' is empty"),
         ({"subject": " "}, "subject of prompt 'Ann Lee plays' is empty"),
         ({"subject": ""}, "subject of prompt 'Ann Lee plays' is empty"),
+        ({"subject": None}, "subject of prompt 'Ann Lee plays' is empty"),
+        ({"target_new": 1990}, "target_new of prompt 'Ann Lee plays' is 1990, not a text: write '1990'"),
+        ({"prompt": None}, "prompt None is not a text: write the sentence"),
     ],
 )
 def test_what_cannot_be_edited_is_refused(change, said):

@@ -190,7 +190,8 @@ def read_record(folder: Path | str) -> dict:
     if record["format"] != FORMAT:
         raise EditError(f"{path} has format {record['format']}, this version reads {FORMAT}: install the version that wrote it")
     beside = Path(folder) / RECORD
-    if not beside.is_file() or beside.read_text(encoding="utf-8") != json.dumps(record, ensure_ascii=False, indent=1) + "\n":
+    text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+    if not beside.is_file() or beside.read_text(encoding="utf-8", errors="replace") != text:
         log.warning("%s is not what was saved with %s, which counts: a save was interrupted, or the record was edited", beside, path)
     return record
 

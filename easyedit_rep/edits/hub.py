@@ -29,21 +29,31 @@ def found(source: str | Path, revision: str | None = None) -> Path:
 
 
 def push(artefact: Artefact, repo_id: str, *, private: bool = False, revision: str | None = None, token: str | None = None) -> str:
-    """Upload `artefact` to `repo_id`, made if it is not there; returns the address of the commit."""
+    """Upload `artefact` to `repo_id`, made if it is not there; returns the address of the commit.
+
+    Raises:
+        EditError: the hub cannot be reached, or does not take it.
+    """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         artefact.write(folder)
         (Path(folder) / "README.md").write_text(card(artefact, repo_id), encoding="utf-8")
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            revision=revision,
-            allow_patterns=[*FILES, "README.md"],
-            commit_message=f"{len(artefact.edits)} knowledge edit{'s' * (len(artefact.edits) != 1)}",
-        )
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=revision,
+                allow_patterns=[*FILES, "README.md"],
+                commit_message=f"{len(artefact.edits)} knowledge edit{'s' * (len(artefact.edits) != 1)}",
+            )
+        # The bases of its own error are those of the client it talks through, whichever that is: no network is one of them.
+        except (OSError, HFValidationError, *HfHubHTTPError.__bases__) as error:
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise EditError(f"cannot push to {repo_id}: {said}; see that the name is yours, and log in with `hf auth login`") from error
     return getattr(commit, "commit_url", str(commit))
 
 

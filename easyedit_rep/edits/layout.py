@@ -94,14 +94,14 @@ def pack(edits: Sequence[Edit], modules: Mapping[int, str]) -> Packed:
 
 def unpack(records: Sequence[Mapping], tensors: Mapping[str, Tensor], modules: Mapping[int, str], transposed: bool) -> list[Edit]:
     """The edits that `pack` laid out, not applied. KeyError where a tensor is not there."""
-    edits = []
+    edits, stored = [], _pathways(tensors)
     for e, record in enumerate(records):
         deltas = {
             int(layer): _delta(where, f"{PREFIX}{modules[int(layer)]}.", tensors, record["sequence"], transposed)
             for layer, where in record["deltas"].items()
         }
         pathways = [
-            pathway_of(shape, modules, {int(layer): _pathway(f"{PREFIX}{modules[int(layer)]}.", i, tensors) for layer, i in at.items()})
+            pathway_of(shape, modules, {int(layer): stored[modules[int(layer)], i] for layer, i in at.items()})
             for shape, at in zip(record["pathways"], record["at"], strict=True)
         ]
         keys = {i: tensors[name] for i in modules if (name := f"edit.{e}.{i}.keys") in tensors}
@@ -118,16 +118,16 @@ def _delta(where: Mapping, start: str, tensors: Mapping[str, Tensor], whitened: 
     return Delta(tensors[f"{start}rep_left.weight"][:, columns].contiguous(), right if whitened else right.float(), transposed)
 
 
-def _pathway(start: str, i: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """{"rep_down.weight": …} of the `i`-th pathway at a module."""
-    found = {}
+def _pathways(tensors: Mapping[str, Tensor]) -> dict[tuple[str, int], dict[str, Tensor]]:
+    """{(module, i): {"rep_down.weight": …} of the i-th pathway there}, of all tensors in one go: there may be thousands of pathways."""
+    found: dict[tuple[str, int], dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith(start):
-            group, _, rest = name.removeprefix(start).partition(".")
+        if name.startswith(PREFIX):
+            module, group, rest = name.removeprefix(PREFIX).rsplit(".", 2)
             base, _, number = group.rpartition("_")
-            plain, at = (base, int(number)) if number.isdigit() else (group, 0)
-            if at == i and plain not in ("rep_left", "rep_right", "rep_change"):
-                found[f"{plain}.{rest}"] = tensor.float()
+            plain, i = (base, int(number)) if number.isdigit() else (group, 0)
+            if plain not in ("rep_left", "rep_right", "rep_change"):
+                found.setdefault((module, i), {})[f"{plain}.{rest}"] = tensor.float()
     return found
 
 

@@ -69,8 +69,11 @@ def check(artefact: Artefact, source: str, model: nn.Module | None) -> list[Find
             said = "no digest: edits have been taken out of the file" if weight.edited is None else "" if same else "differs in rounding"
             findings.append(Finding(f"{weight.name} as saved once edited", same or weight.edited is None, said))
     finally:
-        for edit in edits:
-            edit.undo()
+        if ledger.handles == edits:
+            ledger.undo_all()  # at once
+        else:
+            for edit in edits:
+                edit.undo()
     for layer, weight in artefact.weights.items():
         back = tensor_digest(ledger.anatomy.weight(layer)) == weight.original
         findings.append(Finding(f"{weight.name} the original again when undone", back))

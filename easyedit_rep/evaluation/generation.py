@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ..memory.contexts import seeded
 from ..memory.tokens import batches, continuation, token_budget
 
 
@@ -63,10 +64,8 @@ def sample(anatomy: HasModel, tok, texts: Sequence[str], length: int, seed: int)
 
     Fixed by `seed`; the global random state is left as it was.
     """
-    device = anatomy.embedding_device
     out = []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(anatomy.model, seed):
         for text in texts:
             ids = tok(text)["input_ids"]
             new = _generate(anatomy, tok, [ids], do_sample=True, top_k=5, max_new_tokens=max(1, length - len(ids)))

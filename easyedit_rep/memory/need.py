@@ -16,8 +16,8 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     """Bytes by what they are for, on the device of the edited layers.
 
     Counted to the byte: weights, the copies of W that undoing and a running edit need, C with its Cholesky factor (where it is kept
-    there), pathways while they are trained (parameter, gradient, Adam's two). Estimated from above: the graph of v*'s optimisation for
-    Llama's kind of layer, the last logits, and the keys that are read for a pathway.
+    there), pathways while they are trained (parameter, gradient, Adam's two), keys of ordinary text. Estimated from above: the graph of the
+    optimisation of v* for Llama's kind of layer, the last logits, the matrices of a closed-form pathway, and the keys read for any.
 
     Args:
         batch: the base method optimises several requests at once.
@@ -44,11 +44,17 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     if hparams.rep.v_dtype is not None and getattr(torch, hparams.rep.v_dtype) != dtype:
         replayed = [p for i in range(min(hparams.layers), anatomy.n_layers) for p in anatomy.layer(i).parameters()]
         need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
-    if hparams.rep.pathways:
+    if hparams.rep.pathways and hparams.rep.pathway.kind == "closed":
+        # In float32: C, the sum of all second moments, that of one detector, its system, and the factor of that.
+        need["pathway"] = 4 * 5 * size * size + 4 * (hparams.rep.pathway.detectors + 1) * size * layers
+    elif hparams.rep.pathways:
         shape = hparams.rep.pathway
         parameters = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1
         need["pathway"] = 4 * 4 * parameters + 4 * parameters * (layers - 1)
+    if hparams.rep.pathways:
         need["reading keys"] = token_budget(device) * (3 * dtype.itemsize + 4) * size
+        if hparams.rep.pathway.kind == "closed" or hparams.rep.training.gate_negatives:
+            need["keys of text"] = 4 * hparams.rep.text_tokens * size * layers
     return need
 
 

@@ -45,6 +45,14 @@ class ValueConfig:
     v_dtype: str | None = None
     cuda_graphs: bool = False
 
+    def __post_init__(self):
+        for name in ("v_lr", "clamp_norm_factor"):
+            if not getattr(self, name) > 0:
+                raise EditError(f"{name}: {getattr(self, name)} is not positive")
+        for name in ("v_weight_decay", "kl_factor"):
+            if not getattr(self, name) >= 0:
+                raise EditError(f"{name}: {getattr(self, name)} is negative or no number")
+
     @classmethod
     def from_hparams(cls, hparams) -> "ValueConfig":
         ours = {name: getattr(hparams.rep, name) for name in ("v_dtype", "cuda_graphs")}

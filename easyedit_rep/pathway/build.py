@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from ..evaluation.predict import predict
@@ -14,6 +15,9 @@ from .examples import Examples, read_training_keys
 from .layer import RepLayer
 from .model import detached_state
 from .training import PathwayTraining, train_layer
+
+HELD = 2**28
+"""Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 70 million."""
 
 
 @contextmanager
@@ -61,15 +65,20 @@ def build_pathways(
         running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
         for layer in layers:
             text = None if text_keys is None else text_keys[layer]
-            keys = read_training_keys(memory, layer, examples, base.keys[layer], config, text)
             module = RepLayer(anatomy.projection(layer), names[0], shape)
             for name in names[1:]:
                 module.update_layer(name, shape)
-            if shape.kind == "closed":
-                c = memory.covariances.get(layer)
-                losses[layer] = [solve_layer(module, k, name, closed, c and c.moment) for k, name in zip(keys, names, strict=True)]
-            else:
-                losses[layer] = [train_layer(module, k, name, config, seed) for k, name in zip(keys, names, strict=True)]
+            # Once for all requests, since it may have to go to a GPU.
+            moment = _moment(memory, layer) if shape.kind == "closed" else None
+            losses[layer] = []
+            for some in _groups(examples, anatomy.key_size(layer)):
+                keys = read_training_keys(memory, layer, [examples[i] for i in some], base.keys[layer][some], config, text)
+                for i, k in zip(some, keys, strict=True):
+                    if shape.kind == "closed":
+                        losses[layer].append(solve_layer(module, k, names[i], closed, moment))
+                    else:
+                        losses[layer].append(train_layer(module, k, names[i], config, seed))
+                del keys, k  # before the next are read
             for i, name in enumerate(names):
                 tensors[i][layer] = detached_state(module, name)
             if layer in running:
@@ -83,3 +92,23 @@ def build_pathways(
                 for layer in layers:
                     pathway[layer]["rep_key.weight"] /= closed.strength
     return tensors, losses
+
+
+def _moment(memory: Memory, layer: int) -> Tensor | None:
+    """C of `layer` as its keys are: float32, on the layer's device."""
+    covariance = memory.covariances.get(layer)
+    return None if covariance is None else covariance.moment.to(memory.anatomy.weight(layer).device, torch.float32)
+
+
+def _groups(examples: Sequence[Examples], size: int) -> Iterator[list[int]]:
+    """Places in `examples`, in order, whose keys of length `size` are read together: as many as `HELD` allows, and at least one."""
+    group, held = [], 0
+    for i, example in enumerate(examples):
+        more = size * sum(map(len, example.texts()))
+        if group and held + more > HELD:
+            yield group
+            group, held = [], 0
+        group.append(i)
+        held += more
+    if group:
+        yield group

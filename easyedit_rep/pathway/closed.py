@@ -136,10 +136,10 @@ class Background:
         """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, and of C (D, D); None: that of `text`."""
         seen, unseen = _divided(text)
         c = seen.T @ seen / len(seen) if moment is None else moment.to(seen)
-        moments = [*(g.T @ g / len(g) for g in negatives), c]
         means = [*(g.mean(0) for g in negatives), seen.mean(0)]
-        count = len(moments)
-        return cls(sum(moments) / count + options.text_weight * c, sum(means) / count, count, seen, unseen)
+        count = len(means)
+        moments = sum(g.T @ g / len(g) for g in negatives) + c  # one after another: each is as large as C
+        return cls(moments.div_(count).add_(options.text_weight * c), sum(means) / count, count, seen, unseen)
 
 
 def fit_detector(
@@ -215,5 +215,6 @@ def _divided(text: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _solve(scatter: Tensor, ridge: Tensor, difference: Tensor) -> Tensor:
-    eye = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
-    return torch.cholesky_solve(difference[:, None], torch.linalg.cholesky(scatter + ridge * eye))[:, 0]
+    system = scatter.clone()
+    system.diagonal().add_(ridge)
+    return torch.cholesky_solve(difference[:, None], torch.linalg.cholesky(system))[:, 0]

@@ -72,6 +72,11 @@ class PathwayTraining:
         for name in ("steps", "batch_size", "negatives_per_step"):
             if getattr(self, name) < 1:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is not positive")
+        if not self.lr > 0:
+            raise EditError(f"rep.training.lr: {self.lr} is not positive")
+        for name in ("consistency_weight", "align_weight", "gate_negatives", "other_subjects"):
+            if not getattr(self, name) >= 0:
+                raise EditError(f"rep.training.{name}: {getattr(self, name)} is negative or no number")
 
 
 SHARES = {"prompt": 0.15, "subject": 0.1, "others": 0.5, "text": 0.25}

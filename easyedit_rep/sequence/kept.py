@@ -71,6 +71,9 @@ class Kept(Sequence):
     def _empty(self, layer: int) -> None:
         """No memory: what leaves is taken out of the sum."""
 
+    def _filled(self, layer: int, edits: list[Edit]) -> None:
+        """None here either."""
+
     def _take_out(self, layer: int, edit: Edit, rest: list[Edit]) -> None:
         """Nothing: Δ is made of the edits that are there."""
 

@@ -83,6 +83,12 @@ def _edit(
     edits = list(editor.sequence.edits) if resumable else []
     # What was written after the last save is made again, with the same result, and not noted twice.
     noted = {("edit", r["edit"]) if "edit" in r else ("after", r["after"]) for r in journal.records}
+    missing = [n for n in range(1, len(edits) + 1) if ("edit", n) not in noted]
+    if missing:
+        raise EditError(
+            f"{out} holds a saved sequence of {len(edits)} edits, and {journal.path.name} says nothing of edit {missing[0]}: "
+            "put that file back, move the whole folder away, or choose another --out"
+        )
     queries = [editor.queries(request) for request in requests] if watch.robustness else None
 
     def note(kind: str, number: int, make: Callable[[], dict]) -> None:

@@ -24,8 +24,8 @@ class _Entry(Edit):
     """What the ledger sees of a sequence: one edit, which stands for all of them."""
 
     def undo(self) -> None:
-        for edit in reversed(list(self.ledger.sequence.edits if self.ledger else ())):
-            edit.undo()
+        if self.ledger is not None:
+            self.ledger.sequence.undo_all()
 
 
 class Sequence:
@@ -133,10 +133,8 @@ class Sequence:
             self._write()
         except BaseException:  # out of memory, or interrupted: the sequence is given back as it was
             self.ledger.detach(edit)
-            self.edits = [other for other in self.edits if other is not edit]
             edit.ledger = None
-            self.states = {layer: self._filled(layer, self.edits) for layer in self.layers}
-            self._write()
+            self._give_back([other for other in self.edits if other is not edit])
             raise
         edit.info["norms"] = {layer: self.ledger.norms(layer) for layer in self.layers}
         return edit
@@ -156,12 +154,40 @@ class Sequence:
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it: what is left is the sequence that never had it."""
         self.ledger.check_untouched(self.layers)
-        rest = [other for other in self.edits if other is not edit]
-        for layer in self.layers:
-            self._take_out(layer, edit, rest)
+        before, rest = self.edits, [other for other in self.edits if other is not edit]
+        try:
+            for layer in self.layers:
+                self._take_out(layer, edit, rest)
+            self.edits = rest
+            self._write()
+        except BaseException:  # out of memory, or interrupted: the edit is still there, in every layer
+            self._give_back(before)
+            raise
         self.ledger.detach(edit)
-        self.edits = rest
         edit.ledger = None
+
+    def undo_all(self) -> None:
+        """Take all edits out at once: nothing has to be solved for those that are left."""
+        if not self.edits:
+            return
+        self.ledger.check_untouched(self.layers)
+        before, self.edits = self.edits, []
+        try:
+            self._write()
+        except BaseException:  # as in `remove`
+            self.edits = before
+            self._write()
+            raise
+        for edit in before:
+            self.ledger.detach(edit)
+            edit.ledger = None
+        for layer in self.layers:
+            self._take_out(layer, before[0], [])
+
+    def _give_back(self, edits: list[Edit]) -> None:
+        """Be the sequence of `edits` again after something failed half-way."""
+        self.edits = edits
+        self.states = {layer: self._filled(layer, edits) for layer in self.layers}
         self._write()
 
     def _take_out(self, layer: int, edit: Edit, rest: list[Edit]) -> None:
@@ -202,19 +228,23 @@ class Sequence:
 
     def hold(self, edits: list[Edit]) -> None:
         """Put `edits`, whose pairs the memory has, into the model under their own names, all or none."""
-        done: list[Edit] = []
+        before, done = self.edits, []
         try:
             for edit in edits:
                 self.ledger.attach(edit, edit.name or None)
                 done.append(edit)
+            self.edits = [*before, *edits]
+            for edit in edits:
+                edit.ledger = self
+            self._write()
         except BaseException:
             for edit in done:
                 self.ledger.detach(edit)
+            for edit in edits:
+                edit.ledger = None
+            self.edits = before
+            self._write()
             raise
-        self.edits = [*self.edits, *edits]
-        for edit in edits:
-            edit.ledger = self
-        self._write()
 
     def _filled(self, layer: int, edits: list[Edit]) -> LayerState:
         state = self._empty(layer)
@@ -239,11 +269,8 @@ class Sequence:
         if limit is None:
             return
         for layer, delta in edit.deltas.items():
-            original = self.ledger.original(layer)
-            after = original.float().clone()
-            self.delta(layer).add_to(after)
-            delta.add_to(after)
-            growth = mean_abs(after) / mean_abs(original)
+            after = self.ledger.total(layer, [self.delta(layer), delta])
+            growth = mean_abs(after) / mean_abs(self.ledger.original(layer))
             if growth > limit:
                 raise EditError(
                     f"edit {len(self.edits) + 1} would make the mean |w| of layer {layer} {growth:.3f} times the original's, above "

@@ -42,10 +42,11 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
         (folder / "edits").mkdir(parents=True, exist_ok=True)
         entries = []
         for edit in sequence.edits:
-            if written.get(edit.name, {}).get("digest") != _digest(edit):
+            digest = _digest(edit.pairs)
+            if written.get(edit.name, {}).get("digest") != digest:
                 file = f"edits/{edit.name}.safetensors"
                 replace_tensors(folder / file, _edit_tensors(edit))
-                written[edit.name] = {**edit_record(edit), "digest": _digest(edit), "file": file}
+                written[edit.name] = {**edit_record(edit), "digest": digest, "file": file}
             entries.append(written[edit.name])
         state = f"state-{sequence.ledger.applied:06d}-{len(sequence.edits):06d}.safetensors"
         tensors = {f"{i}.{name}": value for i, layer in sequence.states.items() for name, value in layer.state_dict().items()}
@@ -98,13 +99,14 @@ def _check_same(index: Mapping, about: dict, folder: Path) -> None:
     for key, value in json.loads(json.dumps(about)).items():
         if key != "versions" and index.get(key) != value:
             raise EditError(
-                f"{folder} holds a sequence with another {key} than the loaded model and YAML: {_differs(index.get(key), value)}"
+                f"{folder} holds a sequence with another {key} than the loaded model and YAML: {_differs(index.get(key), value)}; "
+                "load what it was made with, or choose another folder"
             )
 
 
-def _digest(edit: Edit) -> str:
+def _digest(pairs: Mapping[int, tuple[Tensor, Tensor]]) -> str:
     """What tells an edit from another of the same name."""
-    return tensor_digest(torch.cat([tensor.flatten() for pair in edit.pairs.values() for tensor in pair]))
+    return tensor_digest(torch.cat([tensor.flatten() for layer in sorted(pairs) for tensor in pairs[layer]]))
 
 
 def _differs(found, wanted) -> str:
@@ -118,7 +120,7 @@ def _index(folder: Path) -> dict:
     try:
         return json.loads((folder / "sequence.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EditError(f"{folder} holds no saved sequence ({error})") from None
+        raise EditError(f"{folder} holds no saved sequence ({error}): name the folder of a D4S run, or restore it from a copy") from None
 
 
 def _edit_tensors(edit: Edit) -> dict[str, Tensor]:
@@ -135,6 +137,8 @@ def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edi
     anatomy = sequence.ledger.anatomy
     pairs = {i: (tensors[f"{i}.keys"], tensors[f"{i}.residuals"]) for i in sequence.layers}
     deltas = {i: Delta(tensors[f"{i}.left"], tensors[f"{i}.right"], anatomy.is_transposed(i)) for i in sequence.layers}
+    if _digest(pairs) != entry["digest"]:
+        raise ValueError(f"{entry['file']} is not the one that was saved with it")
     modules = {i: anatomy.rewrite_name(i) for i in sequence.layers}
     pathways = []
     for i, shape in enumerate(entry["pathways"]):

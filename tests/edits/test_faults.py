@@ -221,10 +221,11 @@ def test_a_full_disk_keeps_the_old_edits(carrying, make_model, tmp_path, monkeyp
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(before)
 
 
-def test_an_edited_record_is_told_and_does_not_count(saved, llama, caplog):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_an_edited_record_is_told_and_does_not_count(saved, llama, caplog, encoding):
     record = json.loads((saved / RECORD).read_text())
     record["edits"][0]["requests"][0]["target_new"] = "Elsewhere"
-    (saved / RECORD).write_text(json.dumps(record))
+    (saved / RECORD).write_bytes(json.dumps(record).encode(encoding))
     with caplog.at_level("WARNING"):
         (edit, _) = load_edits(llama, saved)
     assert "is not what was saved with" in caplog.text

@@ -3,6 +3,7 @@
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import HfHubHTTPError
 
 from easyedit_rep import EditError, load_edits
 from easyedit_rep.edits.artefact import CONFIG, RECORD, TENSORS
@@ -65,6 +66,21 @@ def test_pushed_and_loaded(hub, carrying, make_model, logits):
 def test_a_repository_that_cannot_be_reached(hub, llama):
     with pytest.raises(EditError, match=r"nobody/nothing is no folder here, and no repository .* out of reach") as caught:
         load_edits(llama, "nobody/nothing")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("Token is required,\nyet no token found"), HfHubHTTPError.__bases__[0]("Connection refused")],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_push_that_fails_is_one_line(hub, carrying, monkeypatch, error):
+    def refuse(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(hub, "create_repo", refuse)
+    with pytest.raises(EditError, match=r"cannot push to someone/edits: .*; see that the name is yours, and log in") as caught:
+        carrying({})[2][0].push_to_hub("someone/edits")
     assert "\n" not in str(caught.value)
 
 

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from easyedit_rep import load_edits
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.edits.artefact import TENSORS, Artefact
+from easyedit_rep.edits.layout import unpack
+from easyedit_rep.edits.try_out import check
 from easyedit_rep.ledger import Ledger
 from easyedit_rep.pathway.model import layers_of
 
@@ -220,3 +222,36 @@ def test_a_gate_in_two_bytes_loses_nothing(make_editor, make_hparams, facts, tmp
         assert torch.equal(logits(fresh), logits(editor.model))
         assert next(iter(layers_of(fresh).values())).rep_gate_in["edit0_0"].weight.dtype == torch.float32
     assert sizes["bfloat16"] * 2 == sizes["float32"]
+
+
+def test_the_tensors_are_gone_through_once_however_many_pathways(carrying):
+    _model, ledger, _edits = carrying(*[{"pathways": 2}] * 4)
+    artefact, passes = ledger.artefact(), []
+
+    class Watched(dict):
+        def items(self):
+            passes.append(None)
+            return super().items()
+
+    packed = artefact.pack()
+    found = unpack(packed.records, Watched(packed.tensors), artefact.modules, artefact.transposed)
+    assert len(passes) == 1
+    for edit, other in zip(artefact.edits, found, strict=True):
+        for pathway, same in zip(edit.pathways, other.pathways, strict=True):
+            assert all(torch.equal(same.tensors[1][name], tensor) for name, tensor in pathway.tensors[1].items())
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_file_is_checked_and_the_model_given_back(carrying, make_model, make_random, logits, monkeypatch, others):
+    _model, ledger, _edits = carrying(*[{"pathways": 0}] * 3)
+    artefact, model = ledger.artefact(), make_model("llama")
+    mine = Ledger.of(model, Anatomy(model))
+    before = logits(model)
+    standing = [mine.apply(make_random(model, 9, layers=(2,))) for _ in range(others)]
+    carried, undone = logits(model), []
+    monkeypatch.setattr(Ledger, "remove", lambda self, edit, _real=Ledger.remove: (undone.append(edit), _real(self, edit)))
+    assert all(finding.well for finding in check(artefact, "edits", model))
+    assert len(undone) == (3 if others else 0)  # all that there are leave at once
+    assert torch.equal(logits(model), carried) and mine.handles == standing
+    mine.undo_all()
+    assert torch.equal(logits(model), before)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.evaluation.generation import sample
 from easyedit_rep.memory.contexts import STARTS, generate_contexts
 
 
@@ -22,6 +23,15 @@ def test_fixed_by_the_seed_and_no_global_randomness(llama, tok):
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(17)
     assert generate_contexts(anatomy, tok, [[9, 5]], seed=3) == first != generate_contexts(anatomy, tok, [[9, 5]], seed=4)
+
+
+def test_gpus_the_model_is_not_on_are_not_seeded(llama, tok, monkeypatch):
+    touched = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", touched.append)  # what torch.manual_seed calls
+    anatomy = Anatomy(llama)
+    generate_contexts(anatomy, tok, [[9, 5]], seed=3)
+    sample(anatomy, tok, ["The"], 5, seed=3)
+    assert not touched
 
 
 @pytest.mark.parametrize("params", [[], [[9, 4]], [[2, 10]]], ids=["none", "fewer than the starts", "shorter than the starts"])

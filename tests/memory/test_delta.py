@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from easyedit_rep.anatomy import Anatomy
-from easyedit_rep.memory.delta import Delta, scratch_weights
+from easyedit_rep.memory.delta import Delta, bit_sum, scratch_weights
 
 
 @pytest.fixture(params=["rank one", "rank three", "whole"])
@@ -55,3 +55,15 @@ def test_scratch_weights_stand_in_and_leave(family, make_model):
         assert anatomy.weight(i) is weight
         assert torch.equal(weight, values)
         assert weight._version == version
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(8, 6), (5, 3)])
+def test_the_sum_of_the_bits_tells_any_change(dtype, shape):
+    tensor = torch.randn(shape).to(dtype)
+    found = bit_sum(tensor)
+    assert bit_sum(tensor.clone()) == bit_sum(tensor.T.contiguous().T) == found
+    for row, column in torch.cartesian_prod(*map(torch.arange, shape)).tolist():
+        changed = tensor.clone()
+        changed[row, column] = -changed[row, column]
+        assert bit_sum(changed) != found

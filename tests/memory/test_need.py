@@ -9,7 +9,7 @@ from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory.need import GIB, estimate
-from easyedit_rep.rep_options import RepOptions
+from easyedit_rep.rep_options import PathwayShape, RepOptions
 
 
 def test_what_can_be_counted_is_counted(llama, make_hparams):
@@ -32,6 +32,16 @@ def test_what_is_asked_for_is_paid_for(llama, make_hparams, change):
         sum(estimate(Anatomy(llama), make_hparams(rep=RepOptions(**options)), batch=False).values()) for options in ({}, change)
     )
     assert (other > plain) == ("v_dtype" in change)
+
+
+def test_a_closed_form_pathway_takes_matrices_and_no_training(llama, make_hparams):
+    one, other = (
+        estimate(Anatomy(llama), make_hparams(rep=RepOptions(pathway=PathwayShape(kind="closed", rank=rank), text_tokens=100)), batch=False)
+        for rank in (4, 4000)
+    )
+    assert one == other
+    assert one["pathway"] == 5 * 4 * 48 * 48 + 2 * 4 * 48
+    assert one["keys of text"] == 4 * 100 * 48
 
 
 def test_half_the_bytes_in_bfloat16(llama, make_hparams):

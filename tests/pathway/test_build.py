@@ -10,6 +10,7 @@ from easyedit_rep.errors import EditError
 from easyedit_rep.ledger import Edit, Ledger, Pathway
 from easyedit_rep.methods import BaseEdit, Memory, get_method
 from easyedit_rep.pathway import RepConfig
+from easyedit_rep.pathway import build as build_module
 from easyedit_rep.pathway.build import build_pathways
 from easyedit_rep.pathway.examples import Examples, read_training_keys
 from easyedit_rep.pathway.layer import RepLayer
@@ -67,6 +68,26 @@ def test_lower_pathways_matter_to_upper_ones(base):
     memory, edit = base
     together, alone = build(memory, edit)[2], build(memory, BaseEdit({2: edit.deltas[2]}, {2: edit.keys[2]}))[2]
     assert not torch.equal(together[0][2]["rep_up.weight"], alone[0][2]["rep_up.weight"])
+
+
+def test_a_large_batch_is_read_a_few_requests_at_a_time(base, monkeypatch):
+    memory, edit = base
+    _, _, together, losses = build(memory, edit)
+    read, real = [], build_module.read_training_keys
+
+    def reading(*args):
+        read.append(len(args[2]))
+        return real(*args)
+
+    monkeypatch.setattr(build_module, "HELD", 1)
+    monkeypatch.setattr(build_module, "read_training_keys", reading)
+    _, _, apart, others = build(memory, edit)
+    assert read == [1] * 6  # two requests in three layers
+    for layer in (0, 1, 2):
+        for i in (0, 1):
+            assert others[layer][i] == pytest.approx(losses[layer][i], rel=1e-3, abs=1e-5)
+            for name, value in together[i][layer].items():
+                torch.testing.assert_close(apart[i][layer][name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_model_is_left_alone(base):

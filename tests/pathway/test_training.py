@@ -146,6 +146,8 @@ def test_divergence_is_refused(keys):
         ({"steps": 0}, "steps: 0 is not positive"),
         ({"batch_size": -1}, "batch_size: -1 is not positive"),
         ({"negatives_per_step": 0}, "negatives_per_step: 0 is not positive"),
+        ({"lr": -5e-4}, "lr: -0.0005 is not positive"),
+        ({"gate_negatives": -1.0}, "gate_negatives: -1.0 is negative or no number"),
     ],
 )
 def test_bad_options_are_refused(options, said):

@@ -76,6 +76,14 @@ def test_other_requests_are_refused(make_editor, facts, watch, tmp_path):
         edit_sequence(make_editor(), facts[::-1], tmp_path, watch, ABOUT, progress=False)
 
 
+def test_a_saved_sequence_is_not_taken_up_without_its_journal(make_editor, facts, watch, tmp_path):
+    """With the journal moved away the edits would go on, made with whatever hyper-parameters, and nothing be known of those before."""
+    path = edit_sequence(make_editor(), facts[:2], tmp_path, watch, ABOUT, progress=False)
+    path.rename(tmp_path / "elsewhere")
+    with pytest.raises(EditError, match=r"holds a saved sequence of 2 edits, and sequence.jsonl says nothing of edit 1: .* choose another"):
+        edit_sequence(make_editor(), facts, tmp_path, watch, ABOUT, progress=False)
+
+
 def test_other_methods_run_too_but_are_not_taken_up(make_hparams, make_editor, facts, watch, tmp_path):
     editor = make_editor()
     hparams = make_hparams(rep=replace(editor.hparams.rep, base="ROME", pathways=False), method=None)

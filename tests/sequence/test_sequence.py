@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from easyedit_rep import load_edits
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
 from easyedit_rep.hparams import D4SHyperParams
+from easyedit_rep.ledger import Edit, Ledger
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.memory.values import ValueConfig, ValueTask, optimise_values
 from easyedit_rep.methods import Memory
@@ -16,7 +18,9 @@ from easyedit_rep.methods.memit import average
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
+from easyedit_rep.sequence import kept as kept_module
 from easyedit_rep.sequence import sequence as sequence_module
+from easyedit_rep.sequence.state import LayerState
 
 LAYERS = [0, 1, 2]
 
@@ -215,3 +219,72 @@ def test_a_float32_memory_that_drifts_is_filled_anew(make_editor, requests, monk
         system = keys.T @ keys + 5.0 * editor.memory.covariances[layer].moment
         assert state.change.dtype == torch.float32
         assert torch.allclose(state.change.double(), torch.linalg.solve(system, keys.T @ residuals).T, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_undo_that_is_interrupted_can_be_made_again(make_editor, requests, weights, tmp_path, monkeypatch, kept):
+    editor, other = make_editor(), make_editor()
+    edits = [editor.apply(request) for request in requests[:3]]
+    if kept:
+        editor.ledger.save(tmp_path)
+        editor.ledger.undo_all()
+        edits = load_edits(editor.model, tmp_path)
+    sequence, before, real, calls = editor.ledger.sequence, weights(editor), Ledger.total, []
+
+    def interrupted(self, layer, deltas):
+        calls.append(layer)
+        if len(calls) == 2:  # one of three layers has been written
+            raise KeyboardInterrupt
+        return real(self, layer, deltas)
+
+    monkeypatch.setattr(Ledger, "total", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        edits[1].undo()
+    assert edits[1].active and sequence.edits == edits
+    for layer, weight in weights(editor).items():
+        torch.testing.assert_close(weight, before[layer], rtol=1e-5, atol=1e-6)
+    edits[1].undo()
+    for edit in (edits[0], edits[2]):
+        other.install(replace(edit, deltas={}, ledger=None, name=""))
+    for layer, weight in weights(other).items():
+        torch.testing.assert_close(weights(editor)[layer], weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_load_that_cannot_write_leaves_nothing(make_editor, requests, weights, tmp_path, monkeypatch):
+    editor, other = make_editor(pathways=True), make_editor()
+    editor.apply(requests[0])
+    editor.ledger.save(tmp_path)
+    before = weights(other)
+    monkeypatch.setattr(Ledger, "_write", lambda *_args, **_options: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        load_edits(other.model, tmp_path)
+    monkeypatch.undo()
+    assert all(torch.equal(value, before[i]) for i, value in weights(other).items())
+    assert not layers_of(other.model) and not other.ledger.handles and not other.ledger.sequence.edits
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("form", ["pairs", "recursive"])
+def test_all_edits_leave_at_once(make_editor, requests, weights, tmp_path, monkeypatch, form, kept):
+    editor = make_editor(form=form, pathways=True)
+    before = weights(editor)
+    foreign = editor.ledger.apply(Edit((), "ROME", {1: Delta(torch.randn(32, 1), torch.randn(1, 48))}))
+    beside = weights(editor)
+    edits = [editor.apply(request) for request in requests[:3]]
+    if kept:
+        editor.ledger.save(tmp_path)
+        editor.ledger.undo_all()
+        foreign, *edits = load_edits(editor.model, tmp_path)
+    solved = []
+    monkeypatch.setattr(LayerState, "remove", lambda *_: solved.append("state"))
+    monkeypatch.setattr(kept_module, "shares", lambda *_: solved.append("shares"))
+    editor.ledger.edits[1].undo()  # what the ledger sees of the sequence
+    assert all(torch.equal(value, beside[i]) for i, value in weights(editor).items())
+    assert not any(edit.active for edit in edits) and editor.ledger.handles == [foreign]
+    assert not layers_of(editor.model)
+    editor.ledger.undo_all()
+    assert all(torch.equal(value, before[i]) for i, value in weights(editor).items())
+    assert not solved
+    monkeypatch.undo()
+    again = editor.apply(requests[0])
+    assert {state.count for state in editor.sequence.states.values()} == {1} and editor.ledger.handles == [again]

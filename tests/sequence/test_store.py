@@ -120,7 +120,7 @@ def test_other_weights_options_and_models_are_refused(make_editor, make_model, t
     assert torch.equal(logits(make_editor(model=model)), before)
     other = make_editor()
     other.hparams.method = replace(other.hparams.method, mom2_update_weight=9.0)
-    with pytest.raises(EditError, match=r"another options .* mom2_update_weight: 5.0 there, 9.0 here"):
+    with pytest.raises(EditError, match=r"another options .* mom2_update_weight: 5.0 there, 9.0 here; load what it was"):
         load_sequence(other.sequence, tmp_path)
     with pytest.raises(EditError, match="already holds 1 edits"):
         load_sequence(editor.sequence, tmp_path)
@@ -134,6 +134,17 @@ def test_broken_folders_are_refused(make_editor, tmp_path, requests):
     save_sequence(editor.sequence, tmp_path)
     next(tmp_path.glob("state-*")).unlink()
     with pytest.raises(EditError, match="cannot be read"):
+        load_sequence(make_editor().sequence, tmp_path)
+
+
+def test_an_edit_that_is_not_the_saved_one_is_refused(make_editor, tmp_path, requests):
+    editor = make_editor()
+    for request in requests[:2]:
+        editor.apply(request)
+    save_sequence(editor.sequence, tmp_path)
+    one, two = sorted((tmp_path / "edits").iterdir())
+    one.write_bytes(two.read_bytes())  # as a copy of half of another run would have it
+    with pytest.raises(EditError, match=r"cannot be read \(edits/edit0.safetensors is not the one that was saved with it\): restore"):
         load_sequence(make_editor().sequence, tmp_path)
 
 
