@@ -119,6 +119,10 @@ class RepOptions:
             raise EditError(f"engine: {self.engine!r} is neither native nor easyedit")
         if self.statistics_device not in ("cpu", "model"):
             raise EditError(f"statistics_device: {self.statistics_device!r} is neither cpu nor model")
+        if self.statistics_tokens is not None and self.statistics_tokens < 1:
+            raise EditError(f"statistics_tokens: {self.statistics_tokens} is not positive")
+        if self.text_tokens < 0:
+            raise EditError(f"text_tokens: {self.text_tokens} is negative")
         if self.max_memory is not None and self.max_memory <= 0:
             raise EditError(f"max_memory: {self.max_memory} is not positive")
         if self.v_dtype not in (None, "bfloat16", "float16", "float32"):

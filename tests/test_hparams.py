@@ -111,6 +111,8 @@ def test_fields_and_values_are_easyedits(method, name):
         ({"rep": {"engine": "fast"}}, "engine: 'fast' is neither native nor easyedit"),
         ({"rep": {"training": {"steps": 0}}}, "steps: 0 is not positive"),
         ({"rep": {"training": {"aling": "key"}}}, "unknown key 'aling', did you mean align?"),
+        ({"rep": {"text_tokens": -1}}, "text_tokens: -1 is negative"),
+        ({"rep": {"statistics_tokens": 0}}, "statistics_tokens: 0 is not positive"),
         ({"rep": {"pathway": {"rank": 0}}}, "rank: 0 is not positive"),
         ({"rep": {"pathway": {"dropout": 1.0}}}, "dropout: 1.0 is not"),
         ({"rep": {"queries": {"shuffle_count": -1}}}, "shuffle_count: -1 is negative"),

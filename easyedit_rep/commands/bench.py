@@ -95,6 +95,8 @@ def _run(runs: "list[Run]", out: Path, workers: int, address: str | None, gpus: 
     from ..hparams import load_hparams
 
     if workers == 1 and address is None:
+        if gpus is not None:
+            raise EditError(f"--gpus {gpus:g} is each Ray worker's: give --workers or --address too; a YAML's `device` says where else")
         return list(execute_all(runs, out))
     from ..bench.workers import RayWorkers
 
