@@ -106,7 +106,12 @@ def test_counts_add_up(tmp_path):
     assert wanted.items() <= counts["dropped"].items()
 
 
-words = st.sampled_from("bread boat doctor fence PersonY to get is happy a the none ___ ; she ' \" é".split()) | st.text(max_size=6)
+def no_nul(text):
+    """Python 3.10's csv does not write it."""
+    return text.replace("\0", "")
+
+
+words = st.sampled_from("bread boat doctor fence PersonY to get is happy a the none ___ ; she ' \" é".split()) | st.text(max_size=6).map(no_nul)
 said = st.lists(st.lists(words, max_size=5).map(" ".join), max_size=3)
 events = st.lists(words, max_size=4).map(lambda found: " ".join(["PersonX", *found]))
 rows = st.lists(st.builds(lambda event, a, b, c: row(event, xWant=a, oReact=b, xEffect=c), events, said, said, said), max_size=8)
