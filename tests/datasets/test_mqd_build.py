@@ -111,7 +111,8 @@ def no_nul(text):
     return text.replace("\0", "")
 
 
-words = st.sampled_from("bread boat doctor fence PersonY to get is happy a the none ___ ; she ' \" é".split()) | st.text(max_size=6).map(no_nul)
+known = st.sampled_from("bread boat doctor fence PersonY to get is happy a the none ___ ; she ' \" é".split())
+words = known | st.text(max_size=6).map(no_nul)
 said = st.lists(st.lists(words, max_size=5).map(" ".join), max_size=3)
 events = st.lists(words, max_size=4).map(lambda found: " ".join(["PersonX", *found]))
 rows = st.lists(st.builds(lambda event, a, b, c: row(event, xWant=a, oReact=b, xEffect=c), events, said, said, said), max_size=8)
