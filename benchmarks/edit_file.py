@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from easyedit_rep.anatomy import ModuleNames
+from easyedit_rep.edit import Edit, Pathway
 from easyedit_rep.edits.artefact import TENSORS, Artefact, Weight
-from easyedit_rep.ledger import Edit, Pathway
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.model import detached_state

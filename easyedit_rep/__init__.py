@@ -17,6 +17,7 @@ from .integrations import register_with_peft
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .edit import Edit as Edit
     from .editor import RobustEditor as RobustEditor
     from .edits.load import load_edits as load_edits
     from .errors import EditError as EditError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .hparams import D4SHyperParams as D4SHyperParams
     from .hparams import REPHyperParams as REPHyperParams
     from .integrations.robustness import measure_robustness as measure_robustness
-    from .ledger import Edit as Edit
     from .ledger import Ledger as Ledger
     from .pathway import RepConfig as RepConfig
     from .pathway import RepLayer as RepLayer
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "D4SHyperParams": "hparams",
-    "Edit": "ledger",
+    "Edit": "edit",
     "EditError": "errors",
     "EditRequest": "request",
     "Evaluation": "evaluation.any_model",

@@ -11,10 +11,11 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .anatomy import Anatomy
+from .edit import Edit, Pathway
 from .errors import EditError
 from .evaluation.robustness import evaluate, finish_locality
 from .hparams import REPHyperParams
-from .ledger import Edit, Ledger, Pathway
+from .ledger import Ledger
 from .loading import load_model
 from .memory.need import check_memory
 from .memory.tokens import continuation_of, with_offsets

@@ -4,21 +4,18 @@ A touched weight is always W₀ + Σ deltas of the edits still there, summed in 
 therefore leaves exactly the model that never had it, and taking the last one out gives back W₀ bit for bit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .anatomy import Anatomy
+from .edit import Edit
 from .errors import EditError
 from .memory.delta import Delta, bit_sum, scratch_weights
-from .pathway.config import RepConfig
 from .pathway.model import attach, detach
-from .request import EditRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,82 +25,6 @@ if TYPE_CHECKING:
 
 SEQUENCE = "sequence"
 """What the one entry that stands for all edits of a sequence is called."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pathway:
-    """A trained pathway: its shape and its tensors per edited layer ({layer: {"rep_down.weight": …}})."""
-
-    config: RepConfig
-    tensors: Mapping[int, Mapping[str, Tensor]]
-
-
-@dataclass(eq=False)
-class Edit:
-    """One applied edit: what was asked, what it changes, and the way back.
-
-    Attributes:
-        pathways: one for each request, or none.
-        pairs: {layer: (keys, residuals)} of an edit in a sequence, whose deltas are then what it added when it was made.
-        seconds: {"base": …, "pathway": …} wall-clock time of its parts.
-        info: numbers of the base method and of the pathway's training.
-        hparams: what it was made with.
-        metrics: what was measured before and after it (`pre`, `post`), where something was.
-        made: when, UTC.
-    """
-
-    requests: tuple[EditRequest, ...]
-    method: str
-    deltas: Mapping[int, Delta]
-    pathways: tuple[Pathway, ...] = ()
-    pairs: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    info: dict = field(default_factory=dict)
-    ledger: "Ledger | EditSequence | None" = None
-    name: str = ""
-    hparams: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)
-    made: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
-
-    @property
-    def active(self) -> bool:
-        """True while the model carries this edit."""
-        return self.ledger is not None
-
-    @property
-    def pathway_names(self) -> list[str]:
-        """What the pathways are called in the model."""
-        return [f"{self.name}_{i}" for i in range(len(self.pathways))]
-
-    def at_threshold(self, threshold: float) -> "Edit":
-        """The same edit with gates that open above `threshold` (τ), not applied. Nothing is trained: the threshold acts at test alone.
-
-        Of a method with several layers, those above the lowest were trained on what lower pathways let through at their old threshold.
-        """
-        pathways = tuple(Pathway(replace(p.config, threshold=threshold), p.tensors) for p in self.pathways)
-        return replace(self, pathways=pathways, ledger=None, name="")
-
-    def undo(self) -> None:
-        """Take this edit out of the model; the others stay. Undoing twice does nothing."""
-        if self.ledger is not None:
-            self.ledger.remove(self)
-
-    def save(self, folder: "Path | str") -> "Path":
-        """Save this edit alone to `folder`, from where `load_edits` puts it into a model with the same original weights.
-
-        Raises:
-            EditError: it is not in a model, or cannot be written; what was in `folder` is kept.
-        """
-        from .edits.gather import gather
-
-        return gather(self).write(folder)
-
-    def push_to_hub(self, repo_id: str, **options) -> str:
-        """Save this edit alone to a repository on the Hugging Face hub; options as of `edits.hub.push`. Returns the commit's address."""
-        from .edits.gather import gather
-        from .edits.hub import push
-
-        return push(gather(self), repo_id, **options)
 
 
 class Ledger:

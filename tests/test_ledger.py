@@ -10,8 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.edit import Edit, Pathway
 from easyedit_rep.errors import EditError
-from easyedit_rep.ledger import Edit, Ledger, Pathway
+from easyedit_rep.ledger import Ledger
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.model import detached_state, layers_of

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..anatomy import Anatomy
+from ..edit import Edit
 from ..errors import EditError
 from ..evaluation.predict import predict
-from ..ledger import Edit
 from ..memory.delta import Delta
 from ..memory.keys import read_token_keys
 from ..memory.replay import record_suffix

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from ..edit import Edit
 from ..editor import RobustEditor
 from ..evaluation.metrics import EXTRA, REVERSION, TABLE
 from ..evaluation.predict import predict
 from ..evaluation.robustness import evaluate, finish_locality
-from ..ledger import Edit
 from ..queries import Queries
 from ..request import EditRequest
 

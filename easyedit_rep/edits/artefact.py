@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..anatomy import ModuleNames
+from ..edit import Edit
 from ..errors import EditError
 from ..files import replace_together, write_json, write_tensors
-from ..ledger import Edit
 from ..memory.delta import tensor_digest
 from ..pathway.config import RepConfig
 from .layout import Packed, pack, unpack

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from ..edit import Edit
 from ..errors import EditError
-from ..ledger import Edit, Ledger
+from ..ledger import Ledger
 from ..memory.delta import Delta, tensor_digest
 from ..sequence.kept import terms, with_shares
 from .artefact import Artefact, Weight

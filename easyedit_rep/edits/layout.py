@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..ledger import Edit
+from ..edit import Edit
 from ..memory.delta import Delta
 from ..pathway.layer import numbered
 from .record import edit_of, edit_record, pathway_of

@@ -9,8 +9,9 @@ from torch import nn
 
 from ..anatomy import Anatomy
 from ..config import build
+from ..edit import Edit
 from ..errors import EditError
-from ..ledger import Edit, Ledger
+from ..ledger import Ledger
 from ..memory.delta import tensor_digest
 from ..methods.d4s import D4SOptions
 from .artefact import Artefact, module_names

@@ -9,7 +9,7 @@ import peft
 import torch
 import transformers
 
-from ..ledger import Edit, Pathway
+from ..edit import Edit, Pathway
 from ..pathway.config import RepConfig
 from ..request import EditRequest, Question
 from ..version import __version__

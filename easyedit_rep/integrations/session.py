@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
+from ..edit import Edit
 from ..editor import RobustEditor
 from ..errors import EditError
 from ..evaluation.robustness import finish_negatives
 from ..hparams import REPHyperParams
-from ..ledger import Edit
 from ..memory.covariance import Covariance
 from ..pathway.model import pathways_disabled
 from ..queries import Queries

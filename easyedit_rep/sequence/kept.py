@@ -11,8 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..edit import Edit
 from ..errors import EditError
-from ..ledger import Edit, Ledger
+from ..ledger import Ledger
 from ..memory.covariance import Covariance
 from ..memory.delta import Delta
 from ..methods.d4s import D4SOptions

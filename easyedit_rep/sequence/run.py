@@ -8,12 +8,12 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from ..bench.journal import Journal
+from ..edit import Edit
 from ..editor import RobustEditor
 from ..errors import EditError
 from ..evaluation.ability import AbilityTasks, measure_ability
 from ..evaluation.perplexity import target_perplexities, text_perplexity
 from ..evaluation.sequence import baseline, measure
-from ..ledger import Edit
 from ..request import EditRequest
 from .store import load_sequence, save_sequence
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..edit import Edit
 from ..errors import EditError
-from ..ledger import SEQUENCE, Edit, Ledger, mean_abs
+from ..ledger import SEQUENCE, Ledger, mean_abs
 from ..memory.covariance import Covariance
 from ..memory.delta import Delta
 from ..methods.d4s import D4SOptions

@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..edit import Edit
 from ..edits.record import edit_of, edit_record, pathway_of
 from ..errors import EditError
 from ..files import replace_json, replace_tensors
-from ..ledger import Edit
 from ..memory.delta import Delta, tensor_digest
 from ..version import __version__
 from .sequence import Sequence

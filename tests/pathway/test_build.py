@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.edit import Edit, Pathway
 from easyedit_rep.errors import EditError
-from easyedit_rep.ledger import Edit, Ledger, Pathway
+from easyedit_rep.ledger import Ledger
 from easyedit_rep.methods import BaseEdit, Memory, get_method
 from easyedit_rep.pathway import RepConfig
 from easyedit_rep.pathway import build as build_module

@@ -8,9 +8,10 @@ import torch
 
 from easyedit_rep import load_edits
 from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.edit import Edit
 from easyedit_rep.errors import EditError
 from easyedit_rep.hparams import D4SHyperParams
-from easyedit_rep.ledger import Edit, Ledger
+from easyedit_rep.ledger import Ledger
 from easyedit_rep.memory.delta import Delta
 from easyedit_rep.memory.values import ValueConfig, ValueTask, optimise_values
 from easyedit_rep.methods import Memory
