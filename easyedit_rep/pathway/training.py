@@ -141,6 +141,7 @@ def train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayT
     optimiser = torch.optim.Adam(trained, lr=config.lr)
     anchor = keys.prompt if config.anchor == "prompt" else keys.mean
     parts: dict[str, Tensor] = {}
+    finite = torch.ones((), dtype=torch.bool, device=device)  # asked at the end: a GPU would be waited for at every step
     for batch in batch_order(len(keys.positives), config.batch_size, config.steps, schedule):
         x = keys.positives[batch.to(device)]
         adapted = layer.soft(x, name, dropout)
@@ -155,11 +156,12 @@ def train_layer(layer: RepLayer, keys: TrainingKeys, name: str, config: PathwayT
             others = _draw(keys.negatives, config.negatives_per_step, schedule)
             parts["gate"] = config.gate_negatives * _gate_loss(layer, name, torch.cat([x, keys.prompt[None]]), others)
         loss = sum(parts.values())
-        if not torch.isfinite(loss):
-            raise EditError(f"pathway training diverged ({loss.item()} at lr {config.lr}): lower rep.training.lr")
+        finite &= torch.isfinite(loss)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+    if not finite:
+        raise EditError(f"pathway training diverged (a loss of {loss.item()} at lr {config.lr}): lower rep.training.lr")
     for p in trained:
         p.requires_grad_(False)
         p.grad = None
