@@ -70,7 +70,7 @@ def load_statistics(path: Path, anatomy: Anatomy, layer: int, tok=None) -> Covar
     try:
         with np.load(path, allow_pickle=False) as data:
             total, count, n_samples = data["mom2.mom2"], int(data["mom2.count"]), int(data["sample_size"])
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, zipfile.BadZipFile) as error:
         raise EditError(f"statistics {path} cannot be read ({error}): delete the file to have it made again") from error
     size = anatomy.key_size(layer)
     if total.shape != (size, size):

@@ -76,8 +76,13 @@ def test_what_is_not_atomic_is_refused(read, tmp_path):
         read_atomic(tmp_path / "absent.csv")
 
 
-cells = st.lists(st.text(max_size=12) | st.sampled_from(["none", "to eat", "___", ""]), max_size=3).map(json.dumps) | st.text(max_size=12)
-fuzzed = st.lists(st.builds(lambda event, want, need: {**row(event), "xWant": want, "xNeed": need}, st.text(max_size=20), cells, cells))
+def raw(size):
+    """Text without NUL, which Python 3.10's csv does not write."""
+    return st.text(max_size=size).map(lambda said: said.replace("\0", ""))
+
+
+cells = st.lists(st.text(max_size=12) | st.sampled_from(["none", "to eat", "___", ""]), max_size=3).map(json.dumps) | raw(12)
+fuzzed = st.lists(st.builds(lambda event, want, need: {**row(event), "xWant": want, "xNeed": need}, raw(20), cells, cells))
 
 
 @settings(deadline=None, max_examples=60)
