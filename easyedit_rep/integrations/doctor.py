@@ -8,7 +8,6 @@ import io
 import os
 import platform
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -23,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import EditError
+from ..files import NOT_AN_ARCHIVE
 from ..hparams import REPHyperParams, load_hparams
 from ..memory.statistics import statistics_file
 from .contract import EDITOR_POINTS, SCRIPT_POINTS, NoEasyEdit, Point
@@ -232,7 +232,7 @@ def _files_of(section: str, name: str, h: REPHyperParams) -> Iterator[Finding]:
         try:
             with np.load(path, allow_pickle=False) as data:  # reads only the arrays that are asked for
                 facts["tokens"] = int(data["mom2.count"])
-        except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        except NOT_AN_ARCHIVE as error:
             yield Finding(section, name, "wrong", f"layer {layer}: {path} cannot be read ({error}): delete the file to have it made again")
             continue
         record = "fingerprint recorded" if facts["record"] else "no fingerprint record, so taken on trust"

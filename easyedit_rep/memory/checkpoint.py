@@ -2,7 +2,6 @@
 
 import json
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EditError
-from ..files import remove_scratch, replacing
+from ..files import NOT_AN_ARCHIVE, remove_scratch, replacing
 
 
 @dataclass
@@ -116,5 +115,5 @@ class Checkpoint:
         try:
             with np.load(self.path, allow_pickle=False) as data:
                 yield data
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except NOT_AN_ARCHIVE as error:
             raise EditError(f"checkpoint {self.path} cannot be read ({error}): delete it to begin again") from error

@@ -1,7 +1,6 @@
 """The statistics files in a folder: what they are of, what they were made from, and whether they are any good."""
 
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from ..anatomy import Anatomy
 from ..errors import EditError
+from ..files import NOT_AN_ARCHIVE
 from .checkpoint import Checkpoint
 from .covariance import Covariance
 from .statistics import load_statistics, read_record, samples_named
@@ -85,7 +85,7 @@ def _head(path: Path) -> tuple[int, int]:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return int(data["mom2.count"]), read(file)[0][0]
-    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, zipfile.BadZipFile) as error:
+    except NOT_AN_ARCHIVE as error:
         raise EditError(f"cannot be read ({error})") from error
 
 
@@ -98,7 +98,7 @@ def read(listed: Listed) -> Covariance:
     try:
         with np.load(listed.path, allow_pickle=False) as data:
             return Covariance(torch.from_numpy(data["mom2.mom2"]).double() / int(data["mom2.count"]), int(data["mom2.count"]))
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+    except NOT_AN_ARCHIVE as error:
         raise EditError(f"cannot be read ({error})") from error
 
 

@@ -6,7 +6,6 @@ EasyEdit reads our files and we read its; a file that does not belong to the loa
 
 import json
 import logging
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 
 from ..anatomy import Anatomy
 from ..errors import EditError
-from ..files import replacing
+from ..files import NOT_AN_ARCHIVE, replacing
 from .covariance import Covariance
 from .spot_check import agreement, least_agreement
 
@@ -70,7 +69,7 @@ def load_statistics(path: Path, anatomy: Anatomy, layer: int, tok=None) -> Covar
     try:
         with np.load(path, allow_pickle=False) as data:
             total, count, n_samples = data["mom2.mom2"], int(data["mom2.count"]), int(data["sample_size"])
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, zipfile.BadZipFile) as error:
+    except NOT_AN_ARCHIVE as error:
         raise EditError(f"statistics {path} cannot be read ({error}): delete the file to have it made again") from error
     size = anatomy.key_size(layer)
     if total.shape != (size, size):
