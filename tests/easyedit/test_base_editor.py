@@ -56,7 +56,7 @@ def test_single_edits_leave_every_parameter_as_it_was(bench_hparams, columns, ea
         assert "rephrase_acc" in row["post"]
         assert "neighborhood_acc" in row["post"]["locality"]
         for when in ("pre", "post"):
-            assert set(row[when]["robustness"]) == {"success", "paraphrase", "reversion", "rephrase", "shuffle", "long"}
+            assert set(row[when]["robustness"]) == {"success", "paraphrase", "reversion", "rephrase", "shuffle", "long", "negatives"}
         assert row["pre"]["robustness"]["success"] == [0.0]
         assert row["post"]["robustness"]["success"] == [1.0]
         assert len(row["post"]["robustness"]["long"]["in_domain"]["exact"]) == 1

@@ -102,7 +102,7 @@ def numbers(rows: list[dict]) -> list[dict]:
 def robust(rows: list[dict]) -> None:
     for row in rows:
         for when in ("pre", "post"):
-            assert set(row[when]["robustness"]) == {"success", "paraphrase", "reversion", "rephrase", "shuffle", "long"}
+            assert set(row[when]["robustness"]) == {"success", "paraphrase", "reversion", "rephrase", "shuffle", "long", "negatives"}
         assert row["post"]["rewrite_acc"][0] >= row["pre"]["rewrite_acc"][0]
 
 
