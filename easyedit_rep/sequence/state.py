@@ -37,7 +37,8 @@ class LayerState:
 
     def __init__(self, inverse: Tensor, value_size: int, fold_at: int | None):
         size = inverse.shape[0]
-        self.inverse, self.fold_at, self.count, self.folded = inverse, fold_at, 0, False
+        # Row-major, as files are: an inverse comes column-major, and products round by layout.
+        self.inverse, self.fold_at, self.count, self.folded = inverse.contiguous(), fold_at, 0, False
         self.change = inverse.new_zeros(value_size, size)
         self._clear()
 
@@ -196,7 +197,8 @@ class LayerState:
         self.folded = "inverse" in tensors
         if self.folded:
             self.inverse = tensors["inverse"].to(**place).clone()
-        self._keys, self._whitened, self._residuals = (_Rows(tensors[name].to(**place)) for name in ("keys", "whitened", "residuals"))
+        # Cloned, also where nothing else asks for it: what lies in a mapped file is not aligned, and products round by alignment.
+        self._keys, self._whitened, self._residuals = (_Rows(tensors[n].to(**place).clone()) for n in ("keys", "whitened", "residuals"))
         self.count = int(tensors["count"])
 
 
