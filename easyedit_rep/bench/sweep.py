@@ -92,8 +92,8 @@ def draw(paths: Sequence[Path], path: Path) -> None:
     for axes, (axis, line) in zip(grid, rows.items(), strict=True):
         for panel, (title, metrics) in zip(axes, PANELS, strict=True):
             _lines(panel, line, metrics, base)
-            if axis == "alpha" and line[0][0] > 0:
-                panel.set_xscale("log")
+            if axis == "alpha" and line[-1][0] > 0:  # α goes over orders of magnitude; 0 stands left of the smallest
+                panel.set_xscale("symlog", linthresh=min(x for x, _ in line if x > 0))
             panel.set_xlabel(AXES[axis])
             panel.set_title(title)
             panel.set_ylabel("queries answered as wanted (%)")
