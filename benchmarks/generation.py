@@ -6,6 +6,8 @@ them. The texts come out equal.
 
 import copy
 from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import product
 
 import torch
 from torch import nn
@@ -13,20 +15,21 @@ from torch import nn
 from easyedit_rep import RobustEditor
 from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.model import attach, detached_state
+from easyedit_rep.rep_options import PathwayShape
 
 from .common import Case, Setting, name_of
 from .models import editor_of
 
-COUNTS = {1: 0.97, 10: None, 100: 0.9, 1000: 0.75}
+COUNTS = {1: 0.97, 10: 0.95, 100: 0.9, 1000: 0.75}
 """Pathways -> the share of the tokens a second that is to be left."""
 TOKENS = 64
 PROMPT = "The council met again in winter and"
 
 
-def _with_pathways(editor: RobustEditor, count: int) -> nn.Module:
+def _with_pathways(editor: RobustEditor, count: int, shape: PathwayShape) -> nn.Module:
     model = copy.deepcopy(editor.model)
     names = [editor.anatomy.rewrite_name(layer) for layer in editor.hparams.layers]
-    config = RepConfig(target_modules=names, threshold=0.9, inference_mode=True)
+    config = RepConfig(target_modules=names, inference_mode=True, **asdict(shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for i in range(count):
@@ -51,16 +54,16 @@ def cases(setting: Setting) -> Iterator[Case]:
 
         return generate
 
-    counts = [setting.n] if setting.n else list(COUNTS)
-    for count in counts:
-        plural = "pathway" if count == 1 else "pathways"
-        target = COUNTS.get(count)
+    shapes = {"paper": PathwayShape(), "closed": PathwayShape("closed", detectors=2)}
+    for kind, count in product(shapes, [setting.n] if setting.n else COUNTS):
+        name = f"{count} {kind} pathway" + ("s" if count > 1 else "")
+        target = COUNTS.get(count) if kind == "closed" else None
         yield Case(
-            f"generation, {setting.model}, {name_of(setting.dtype)}, {count} {plural}",
-            {"no pathway": way(editor.model), f"{count} {plural}": way(_with_pathways(editor, count))},
+            f"generation, {setting.model}, {name_of(setting.dtype)}, {name}",
+            {"no pathway": way(editor.model), name: way(_with_pathways(editor, count, shapes[kind]))},
             "no pathway",
             lambda results: {"texts equal": float(len({tuple(out[0].tolist()) for out in results.values()}) == 1)},
-            {f"{count} {plural}": target} if target else {},
+            {name: target} if target else {},
             work=float(TOKENS),
             unit="tokens",
         )
