@@ -24,7 +24,7 @@ from .value_batch import Batch, ValueTask, losses, rows_of
 
 CONVERGED = 0.05
 """EasyEdit's stopping loss."""
-REPLAYED_TOKENS = 1024
+REPLAYED_TOKENS = 512
 """Padded tokens replayed in one batch at most: more brings no speed on a CPU, and on a GPU the graph of a 7B model would not fit."""
 
 
