@@ -120,16 +120,7 @@ class Ledger:
             edit.undo()
             return
         self.check_untouched(edit.deltas)
-        before, self.edits = self.edits, [other for other in self.edits if other is not edit]
-        try:
-            self._write(edit.deltas)
-        except BaseException:  # out of memory, or interrupted: the edit is still there, and can be taken out again
-            self.edits = before
-            self._write(edit.deltas)
-            raise
-        self.detach(edit)
-        edit.ledger = None
-        self._forget(edit.deltas)
+        self._keep([other for other in self.edits if other is not edit], [edit], edit.deltas)
 
     def merge(self) -> None:
         """Make the weights as they are the original ones, for good. Pathways stay, and are what `undo()` still takes out."""
@@ -226,14 +217,18 @@ class Ledger:
             self.sequence.undo_all()
         layers = list(self._original)
         self.check_untouched(layers)
-        before, self.edits = self.edits, []
+        self._keep([], self.edits, layers)
+
+    def _keep(self, left: list[Edit], gone: list[Edit], layers) -> None:
+        """Write `layers` with the edits `left` alone, and let go of those `gone`."""
+        before, self.edits = self.edits, left
         try:
             self._write(layers)
-        except BaseException:  # as in `remove`
+        except BaseException:  # out of memory, or interrupted: the edits are still there, and can be taken out again
             self.edits = before
             self._write(layers)
             raise
-        for edit in before:
+        for edit in gone:
             self.detach(edit)
             edit.ledger = None
         self._forget(layers)

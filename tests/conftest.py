@@ -28,6 +28,7 @@ from easyedit_rep.bench.runs import Run
 from easyedit_rep.datasets.corpus import load_corpus
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.hparams import REPHyperParams
+from easyedit_rep.ledger import Ledger
 from easyedit_rep.memory.covariance import collect
 from easyedit_rep.memory.tokens import Prompt, locate
 from easyedit_rep.methods import Memory
@@ -270,3 +271,21 @@ def editor(tmp_path, texts, tok):
         return RobustEditor(build_hparams(**{"rep": rep, "v_num_grad_steps": 2, **(hparams or {})}), build_model("llama"), tok)
 
     return make
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Call it: the second weight that a ledger sums up from then on is interrupted, once; others have been written before it."""
+
+    def start():
+        real, calls = Ledger.total, []
+
+        def total(self, layer, deltas):
+            calls.append(layer)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return real(self, layer, deltas)
+
+        monkeypatch.setattr(Ledger, "total", total)
+
+    return start

@@ -223,22 +223,15 @@ def test_only_the_models_own_edits_leave_it(make_model):
         mine.remove(edit)
 
 
-def test_an_undo_that_is_interrupted_can_be_made_again(llama, monkeypatch):
+def test_an_undo_that_is_interrupted_can_be_made_again(llama, interrupt):
     before = state(llama)
     ledger = Ledger.of(llama, Anatomy(llama))
     first, second, _ = random_edits(llama, torch.float32)
     ledger.apply(first)
     alone = state(llama)
     ledger.apply(second)
-    both, calls, real = state(llama), [], Ledger.total
-
-    def interrupted(self, layer, deltas):
-        calls.append(layer)
-        if len(calls) == 2:  # one of two layers has been written
-            raise KeyboardInterrupt
-        return real(self, layer, deltas)
-
-    monkeypatch.setattr(Ledger, "total", interrupted)
+    both = state(llama)
+    interrupt()  # of two layers
     with pytest.raises(KeyboardInterrupt):
         second.undo()
     assert second.active and ledger.edits == [first, second] and same(state(llama), both)

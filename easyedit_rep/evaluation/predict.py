@@ -32,16 +32,16 @@ def predict(anatomy: Anatomy, tok, texts: Sequence[str], targets: Sequence[str],
     split = [continuation(tok, text, target) for text, target in zip(texts, targets, strict=True)]
     rows = [before + target[:-1] for before, target in split]
     out: list[Prediction | None] = [None] * len(rows)
-    for group in batches([len(row) for row in rows], budget or token_budget(anatomy.embedding_device)):
-        ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
-        spans = [(len(split[i][0]) - 1, len(rows[i])) for i in group]
-        with torch.no_grad(), fast_linears(anatomy.model):
+    with torch.no_grad(), fast_linears(anatomy.model):
+        for group in batches([len(row) for row in rows], budget or token_budget(anatomy.embedding_device)):
+            ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
+            spans = [(len(split[i][0]) - 1, len(rows[i])) for i in group]
             hidden = anatomy.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             # Only the positions that predict a target token go through the vocabulary projection.
             wanted = torch.cat([hidden[j, a:b] for j, (a, b) in enumerate(spans)])
             best = anatomy.logits(wanted).argmax(-1).tolist()
-        at = 0
-        for i, (a, b) in zip(group, spans, strict=True):
-            out[i] = Prediction(tuple(best[at : at + b - a]), tuple(split[i][1]))
-            at += b - a
+            at = 0
+            for i, (a, b) in zip(group, spans, strict=True):
+                out[i] = Prediction(tuple(best[at : at + b - a]), tuple(split[i][1]))
+                at += b - a
     return out

@@ -82,10 +82,5 @@ def _stacked(layers: Sequence[nn.Linear]) -> Tensor:
     together = all(w.data_ptr() == start.data_ptr() + i * size and w.is_contiguous() for i, w in enumerate(weights))
     storage = start.untyped_storage()
     if not (together and storage.nbytes() - start.storage_offset() * start.element_size() >= len(weights) * size):
-        # Also when the model runs in inference mode the parameters stay such as autograd can use.
-        with torch.inference_mode(False), torch.no_grad():
-            matrix = torch.cat([w.detach() for w in weights])
-            for w, view in zip(weights, matrix.split(weights[0].shape[0]), strict=True):
-                w.data = view
-        return matrix
+        return _together(weights)
     return start.detach().as_strided((len(weights) * start.shape[0], start.shape[1]), start.stride())

@@ -88,9 +88,10 @@ def build_pathways(
         if stronger:
             requests = [example.request for example in examples]
             answers = predict(anatomy, memory.tok, [r.text for r in requests], [r.target_new for r in requests])
-            for pathway in (pathway for pathway, answer in zip(tensors, answers, strict=True) if not answer.exact):
-                for layer in layers:
-                    pathway[layer]["rep_key.weight"] /= closed.strength
+            for pathway, answer in zip(tensors, answers, strict=True):
+                if not answer.exact:
+                    for state in pathway.values():
+                        state["rep_key.weight"] /= closed.strength
     return tensors, losses
 
 

@@ -223,22 +223,15 @@ def test_a_float32_memory_that_drifts_is_filled_anew(make_editor, requests, monk
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_an_undo_that_is_interrupted_can_be_made_again(make_editor, requests, weights, tmp_path, monkeypatch, kept):
+def test_an_undo_that_is_interrupted_can_be_made_again(make_editor, requests, weights, tmp_path, interrupt, kept):
     editor, other = make_editor(), make_editor()
     edits = [editor.apply(request) for request in requests[:3]]
     if kept:
         editor.ledger.save(tmp_path)
         editor.ledger.undo_all()
         edits = load_edits(editor.model, tmp_path)
-    sequence, before, real, calls = editor.ledger.sequence, weights(editor), Ledger.total, []
-
-    def interrupted(self, layer, deltas):
-        calls.append(layer)
-        if len(calls) == 2:  # one of three layers has been written
-            raise KeyboardInterrupt
-        return real(self, layer, deltas)
-
-    monkeypatch.setattr(Ledger, "total", interrupted)
+    sequence, before = editor.ledger.sequence, weights(editor)
+    interrupt()  # of three layers
     with pytest.raises(KeyboardInterrupt):
         edits[1].undo()
     assert edits[1].active and sequence.edits == edits
