@@ -36,11 +36,11 @@ VARIANTS: dict[str, Mapping[str, Mapping]] = {
     "one detector": {"pathway": {"detectors": 1}},
     "shared trunk": {
         "training": {"other_subjects": 0},
-        "closed": {"spread": 0.0, "spread_around": 0.0, "hard_share": 0.0, "text_weight": 1000.0},
+        "closed": {"spread": 0.0, "hard_share": 0.0, "text_weight": 1000.0},
     },
     "no other subjects": {"training": {"other_subjects": 0}},
     "forms by rule too": {"training": {"subject_forms": True}},
-    "no spread of positives": {"closed": {"spread": 0.0, "spread_around": 0.0}},
+    "no spread of positives": {"closed": {"spread": 0.0}},
     "no C": {"closed": {"text_weight": 0.0}},
     "C three times (noise on keys)": {"closed": {"text_weight": 3.0}},
     "no mined text": {"closed": {"hard_share": 0.0}},

@@ -23,7 +23,7 @@ from easyedit_rep.loading import torch_device
 from .common import ROOT, Case, Setting, alternate, easyedit_home, machine, markdown, peak_memory, rows_of, slug, write
 from .models import NAMES
 
-CASES = ("rome_edit", "rep_training", "memit_batch", "emmet", "covariance", "d4s_update", "d4s_sequence", "generation")
+CASES = ("rome_edit", "rep_training", "memit_batch", "emmet", "covariance", "d4s_update", "d4s_sequence", "evaluation", "generation")
 """Modules of this folder that have `cases(setting) -> Iterator[Case]`."""
 DTYPES = ("float32", "bfloat16", "float16")
 

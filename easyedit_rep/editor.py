@@ -169,12 +169,14 @@ class RobustEditor:
         # Read once for all edits, so before the clock starts.
         negatives = training.gate_negatives or rep.pathway.kind == "closed"
         text_keys = self.unedited.text_keys if negatives else None
-        text = self.unedited.text if negatives and training.other_subjects else None
+        text = self.unedited.text if negatives and (training.other_subjects or training.after_fact) else None
+        occurrences = self.unedited.occurrences if rep.pathway.kind == "closed" and training.same_words else None
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
         shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
-            examples = [Examples.of(memory, r, q, training, text, rep.seed) for r, q in zip(edit.requests, queries, strict=True)]
+            pairs = zip(edit.requests, queries, strict=True)
+            examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences) for r, q in pairs]
             base = BaseEdit(edit.deltas, edit.info["keys"])
             tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, text_keys, rep.closed)
         return replace(

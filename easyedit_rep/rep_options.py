@@ -14,7 +14,7 @@ class PathwayShape:
     """Which pathway, and its shape (REP, appendix B.3); see `RepConfig`.
 
     Attributes:
-        kind: `paper`, which has the sizes that follow, or `closed`, which has only `detectors` (1 or 2; `pathway/closed.py`).
+        kind: `paper`, which has the sizes that follow, or `closed`, which has only `detectors` (1 or 2) and `leave` (`pathway/closed.py`).
     """
 
     kind: str = "paper"
@@ -24,12 +24,15 @@ class PathwayShape:
     dropout: float = 0.1
     chain: bool = False
     detectors: int = 1
+    leave: float | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise EditError(f"kind: {self.kind!r} is not one of {', '.join(KINDS)}")
         if self.detectors not in (1, 2):
             raise EditError(f"detectors: {self.detectors} is neither 1 nor 2")
+        if self.leave is not None and not 0 < self.leave <= 1:
+            raise EditError(f"leave: {self.leave} is no cosine above 0; null leaves no key as it is")
         if self.rank < 1:
             raise EditError(f"rank: {self.rank} is not positive")
         if self.gate_ratio <= 0:

@@ -24,6 +24,7 @@ from .pathway.model import pathways_disabled
 from .queries import QueryMaker
 from .queries.contrasts import TRAINED_NAMES
 from .queries.negatives import OrdinaryText
+from .queries.occurrences import Occurrences
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Unedited:
     def on(self, anatomy: Anatomy, ledger: Ledger) -> "Unedited":
         """The same for a copy of the model; what has been read serves both."""
         twin = Unedited(self.hparams, anatomy, self.tok, ledger)
-        made = {name: value for name, value in vars(self).items() if name in ("corpus", "text", "text_keys", "queries")}
+        made = {name: value for name, value in vars(self).items() if name in ("corpus", "text", "occurrences", "text_keys", "queries")}
         vars(twin).update(made, memory=replace(self.memory, anatomy=anatomy))
         return twin
 
@@ -101,6 +102,10 @@ class Unedited:
     @cached_property
     def text(self) -> OrdinaryText:
         return OrdinaryText.from_corpus(self.corpus, TRAINED_NAMES, self.hparams.rep.seed)
+
+    @cached_property
+    def occurrences(self) -> Occurrences:
+        return Occurrences.of(self.tok, self.corpus, self.hparams.rep.seed, min(256, self.anatomy.max_positions))
 
     @cached_property
     def text_keys(self) -> dict[int, Tensor]:

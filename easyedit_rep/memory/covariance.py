@@ -23,6 +23,7 @@ from ..version import __version__
 from .checkpoint import Checkpoint
 from .delta import tensor_digest
 from .keys import check_finite, visit_keys
+from .linear import gram
 from .tokens import batches, pad, token_budget
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ def collect(
         max_length: longest text in tokens, capped at the model's positions.
 
     Returns:
-        {layer: Covariance}, accumulated in float64.
+        {layer: Covariance}; each batch's products in float32, their sum in float64.
     """
     n_tokens = n_tokens or 10 * max(anatomy.key_size(layer) for layer in layers)
     return accumulate(anatomy, Sample.of(anatomy, tok, corpus, n_tokens, max_length, seed), layers, progress=progress)
@@ -199,9 +200,11 @@ def accumulate(
 
 
 def _add(sums: dict[int, Tensor], real: Tensor, layer: int, keys: Tensor) -> None:
-    flat = keys[real.to(keys.device)].double()
+    """A batch's products are float32, as its keys are, and are added up in float64: within a batch of some thousand tokens rounding stays
+    below that of the keys themselves, and float64 products would be most of the work (on consumer GPUs nearly all)."""
+    flat = keys[real.to(keys.device)].float()
     check_finite(flat, layer)
-    sums[layer].addmm_(flat.T, flat)
+    sums[layer].add_(gram(flat))
 
 
 def _zeros(anatomy: Anatomy, layer: int) -> Tensor:

@@ -49,6 +49,14 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def gram(rows: Tensor) -> Tensor:
+    """rowsᵀ · rows (D, D) of (n, D), in the rows' dtype."""
+    if rows.device.type == "cpu" and rows.dtype == torch.float32 and _has_onednn():
+        columns = rows.T.contiguous()
+        return _onednn(columns, columns, None)
+    return rows.T @ rows
+
+
 class _Forward:
     """Stands in for the `forward` of one Linear or Conv1D."""
 

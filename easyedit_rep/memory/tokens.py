@@ -73,6 +73,12 @@ def locate(tok, prompt: Prompt) -> Located:
     return Located(ids, inside[-1])
 
 
+def first_from(tok, text: str, begin: int) -> int:
+    """Index of the first token of `text` that covers a character from `begin` on."""
+    _ids, offsets = _encode(tok, text)
+    return next(i for i, (a, b) in enumerate(offsets) if b > a and b > begin)
+
+
 def continuation(tok, text: str, target: str) -> tuple[list[int], list[int]]:
     """Split the encoding of `text` + space + `target` into the ids before and the ids of the target.
 

@@ -37,25 +37,34 @@ class DetectorBank:
     a new bank.
     """
 
-    def __init__(self, pathways: Sequence[tuple[nn.Linear, nn.Linear]]):
-        """`pathways`: (detectors D -> p, key 1 -> D) of each, float32 or as the model was converted to."""
+    def __init__(self, pathways: Sequence[tuple[nn.Linear, nn.Linear]], leave: Sequence[float]):
+        """
+        Args:
+            pathways: (detectors D -> p, key 1 -> D) of each, float32 or as the model was converted to.
+            leave: of each, the cosine with its key from which a key is left as it is.
+        """
         gates = [gate for gate, _ in pathways]
         self.weight = _together([gate.weight for gate in gates])
         self.bias = _together([gate.bias for gate in gates])
         self.keys = _together([key.weight for _, key in pathways]).view(len(pathways), -1)
         sizes = torch.tensor([gate.out_features for gate in gates], device=self.weight.device)
         self.owner = torch.arange(len(gates), device=sizes.device).repeat_interleave(sizes)
+        self.leave = torch.tensor(leave, device=sizes.device)
 
     def __call__(self, keys: Tensor, raw: Tensor) -> Tensor:
-        """`keys` (..., D) of any dtype with another key where a pathway opens at `raw`, the same before any pathway, in float32.
+        """`keys` (..., D) of any dtype with another key where a pathway opens at `raw`, the same before any pathway, in float32. Where the
+        one that opens furthest leaves the key as it is, no other moves it.
 
         A CPU asks first whether any is open; a GPU would have to wait for the answer, and a compiled graph would break.
         """
         margin, first = F.linear(raw, self.weight.float(), self.bias.float()).max(-1)
-        opened = (margin > 0)[..., None]
+        opened = margin > 0
         if keys.device.type == "cpu" and not torch.compiler.is_compiling() and not opened.any():
             return keys
-        return torch.where(opened, F.embedding(self.owner[first], self.keys).to(keys.dtype), keys)
+        winner = self.owner[first]
+        own = F.embedding(winner, self.keys)
+        opened = opened & (F.cosine_similarity(raw, own.float(), dim=-1) < self.leave[winner])
+        return torch.where(opened[..., None], own.to(keys.dtype), keys)
 
 
 def _one(keys: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:

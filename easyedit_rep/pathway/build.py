@@ -46,7 +46,7 @@ def build_pathways(
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
     Where a closed-form pathway of a strength other than 1 leaves its own prompt without the edited answer, it is of strength 1, at which
-    the prompt's value is the base method's: Success is never paid for robustness.
+    the prompt's value is the base method's: Success is never paid for robustness. With `leave` in its shape it is the base method's anyway.
 
     Args:
         examples: one for each request, in the order of `base.keys`.
@@ -60,7 +60,7 @@ def build_pathways(
     tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
-    stronger = shape.kind == "closed" and closed.strength != 1
+    stronger = shape.kind == "closed" and closed.strength != 1 and shape.leave is None
     with ExitStack() as below:
         running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
         for layer in layers:

@@ -1,23 +1,26 @@
 """The closed-form pathway: gates that are linear discriminants, in front of one stored key. Nothing is trained.
 
 Where one of its detectors opens, the key becomes s·k₀, with k₀ the key of the edited prompt, at which the edit is exact: Ŵk̂ = s·v*. That
-is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008 with two detectors.
+is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008 with two detectors. A key that is all but k₀ already (`leave`)
+stays what it is: there the base method's edit holds, and a stronger one would only reach what follows ("… is not").
 
 A detector is a direction w and a threshold. w separates the keys a pathway must catch (positives) from those it must leave alone:
 
     w ∝ (S + ρ·tr(S)/D · I)⁻¹ (m₊ − m₋)
     S = mean over groups of negatives of E[k kᵀ]  +  C  +  σ · mean over groups of positives of E[(k − m₊)(k − m₊)ᵀ]
 
-with every group (the prompt's other tokens, the subject's first words, other subjects, text; the subject, its rephrases, shuffles,
-forms) counting the same whatever its size. C, the second moment of keys of ordinary text that the base method has anyway, stands for far
-more text than is read here. The spread of the positives makes w blind to how the name is put. Then the text tokens that come nearest
-(whitened collisions) become one more group, of more weight, and w is solved again.
+with every group (the prompt's other tokens, the subject's first words, other subjects, also right behind the edited fact, text; the
+subject, its rephrases, shuffles, forms) counting the same whatever its size. C, the second moment of keys of ordinary text that the base
+method has anyway, stands for far more text than is read here. The spread of the positives makes w blind to how the name is put. What the
+positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are a group of their detector's, so that w
+asks for the subject and not for the word. Then the text tokens that come nearest (whitened collisions) become one more group, of more
+weight, and w is solved again.
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin`, of the scores of the words behind
 the subject in its prompts (there the answer is read), of its own first words ("Toyota" of a Toyota Cresta, which other subjects begin
-with) and of the bare prompt's other tokens, and of the score that at most the share `false_fire` of text tokens reaches: text that w was
-not made from tells the tail, by its largest scores and an exponential beyond them (Pickands, 1975, with shape 0), since rates such as
-1e-6 cannot be counted.
+with) and of the bare prompt's other tokens, of the score that at most a tenth of the bare words reach, and of that which at most the
+share `false_fire` of text tokens reaches. Text and words that w was not made from tell these; the tail of the text by its largest scores
+and an exponential beyond them (Pickands, 1975, with shape 0), since rates such as 1e-6 cannot be counted.
 
 With two detectors one is made from the positives whose last token is a word of the subject itself, the other from the rest ("… , a
 prominent figure in French cinema"): one direction for both is a compromise.
@@ -44,7 +47,10 @@ GAP = 0.02
 """Between the score of a key that must stay shut and the threshold, so that no rounding opens it."""
 
 HELD_OUT = 1 / 3
-"""Share of the text's keys, its end, that thresholds are set by and directions are not made from."""
+"""Share of the text's keys and of the bare words', their end, that thresholds are set by and directions are not made from."""
+
+WORDS_OPEN = 0.1
+"""Share of the bare words held out that may reach a threshold: with all of them below, a few odd ones would shut it for the subject too."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +59,26 @@ class ClosedForm:
 
     Attributes:
         false_fire: wished share of ordinary tokens at which a pathway opens.
-        margin: lowest threshold, between 0 (the mean of the negatives) and 1 (that of the positives).
+        margin: lowest threshold, between 0 (the mean of the negatives) and 1 (that of the positives), of a single detector and of that
+            for the subject's own words.
+        margin_around: of the detector for other words.
         strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
-            prompt would lose its answer by it.
+            prompt would lose its answer by it, which it cannot where that prompt's key is left as it is.
         ridge: ρ.
-        spread: σ of a single detector and of that for the subject's own words.
-        spread_around: σ of the detector for other words.
+        spread: σ.
         text_weight: of C.
         hard_share: share of the text's tokens that come nearest and are made negatives of their own.
         hard_weight: their weight; that of all other negatives is 1.
     """
 
-    false_fire: float = 1e-5
+    false_fire: float = 1e-6
     margin: float = 0.5
+    margin_around: float = 0.65
     strength: float = 1.0
     ridge: float = 0.1
-    spread: float = 1.0
-    spread_around: float = 5.0
+    spread: float = 5.0
     text_weight: float = 1.0
-    hard_share: float = 0.05
+    hard_share: float = 0.02
     hard_weight: float = 3.0
 
     def __post_init__(self):
@@ -82,7 +89,7 @@ class ClosedForm:
         for name in ("ridge", "strength"):
             if getattr(self, name) <= 0:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not positive")
-        for name in ("spread", "spread_around", "text_weight", "hard_weight"):
+        for name in ("spread", "text_weight", "hard_weight"):
             if getattr(self, name) < 0:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is negative")
 
@@ -143,32 +150,48 @@ class Background:
 
 
 def fit_detector(
-    positives: Sequence[Tensor], background: Background, options: ClosedForm, spread: float, rate: float, shut: Tensor | None = None
+    positives: Sequence[Tensor],
+    background: Background,
+    options: ClosedForm,
+    margin: float,
+    rate: float,
+    shut: Tensor | None = None,
+    words: Tensor | None = None,
 ) -> Detector:
     """The discriminant between groups of keys, each (n, D), and the background; see the module's docstring.
 
     Args:
+        margin: lowest threshold.
         rate: wished false-fire rate.
         shut: (n, D) keys at which it must be shut in any case.
+        words: (n, D) keys of the positives' last words where they are words like any, in random order.
     """
-    seen, mean = background.seen, background.mean
+    seen, mean, count = background.seen, background.mean, float(background.groups)
     middle = torch.stack([g.mean(0) for g in positives]).mean(0)
-    scatter = background.moment.clone()
+    scatter, negatives = background.moment.clone(), count * mean
     for centred in (g - middle for g in positives):
-        scatter.addmm_(centred.T, centred, alpha=spread / len(positives) / len(centred))
+        scatter.addmm_(centred.T, centred, alpha=options.spread / len(positives) / len(centred))
+    met, held = mean.new_empty(0, len(mean)), mean.new_empty(0, len(mean))
+    if words is not None and len(words):
+        met, held = _divided(words)
+    if len(met):
+        scatter.addmm_(met.T, met, alpha=1 / len(met))
+        negatives, count = negatives + met.mean(0), count + 1
     ridge = options.ridge * scatter.diagonal().mean()
-    weight = _solve(scatter, ridge, middle - mean)
+    weight = _solve(scatter, ridge, middle - negatives / count)
     nearest = round(options.hard_share * len(seen))
     if nearest and options.hard_weight:
         hard = seen[(seen @ weight).topk(nearest).indices]
         scatter.addmm_(hard.T, hard, alpha=options.hard_weight / len(hard))
-        n = background.groups
-        weight = _solve(scatter, ridge, middle - (n * mean + options.hard_weight * hard.mean(0)) / (n + options.hard_weight))
+        negatives, count = negatives + options.hard_weight * hard.mean(0), count + options.hard_weight
+        weight = _solve(scatter, ridge, middle - negatives / count)
     weight = weight / ((middle - mean) @ weight)
     low = (mean @ weight).item()
-    threshold = max(options.margin, tail_threshold(background.unseen @ weight - low, rate))
+    threshold = max(margin, tail_threshold(background.unseen @ weight - low, rate))
     if shut is not None and len(shut):
         threshold = max(threshold, (shut @ weight).max().item() - low + GAP)
+    if len(held):
+        threshold = max(threshold, (held @ weight).quantile(1 - WORDS_OPEN).item() - low + GAP)
     return Detector(weight, -low - threshold, threshold)
 
 
@@ -181,32 +204,41 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     text = keys.negatives["text"]
     if len(text) < 100:
         raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
-    groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last]
+    groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last, *keys.after]
     background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options)
     gate = layer.part("rep_gate", name)
     sets = _positive_sets(keys, gate.out_features)
     rate = options.false_fire / len(sets)
-    spreads = (options.spread, options.spread_around)
-    detectors = [fit_detector(p, background, options, s, rate, keys.shut) for p, s in zip(sets, spreads, strict=False)]
+    detectors = []
+    for own, positives, words in sets:
+        margin = options.margin if own else options.margin_around
+        detectors.append(fit_detector(positives, background, options, margin, rate, keys.shut, words))
     detectors += [detectors[0]] * (gate.out_features - len(detectors))
     with torch.no_grad():
         gate.weight.copy_(torch.stack([d.weight for d in detectors]))
         gate.bias.copy_(gate.bias.new_tensor([d.bias for d in detectors]))
         layer.part("rep_key", name).weight.copy_(options.strength * keys.prompt[:, None])
     return {
-        "open": layer.is_open(keys.positives, name).float().mean().item(),
+        "open": (layer.gate_logit(keys.positives, name) > 0).float().mean().item(),
         "false_fire": layer.is_open(background.unseen, name).float().mean().item(),
         "threshold": max(d.threshold for d in detectors),
     }
 
 
-def _positive_sets(keys: TrainingKeys, n: int) -> list[list[Tensor]]:
-    """Groups of positives for each of at most `n` detectors: by kind, and for two by whether the last token is the subject's own."""
+def _positive_sets(keys: TrainingKeys, n: int) -> list[tuple[bool, list[Tensor], Tensor | None]]:
+    """For each of at most `n` detectors: whether it is that for the subject's own last words, as for two they are told apart, its groups of
+    positives by kind, and their last words where they are words like any."""
     by_kind: Mapping[tuple[bool, str], list[Tensor]] = {(True, "subject"): [keys.prompt]}
     for key, kind, own in zip(keys.positives, keys.kinds, keys.own_word.tolist(), strict=True):
         by_kind.setdefault((own or n == 1, kind), []).append(key)
-    sets = [[torch.stack(group) for (mine, _), group in by_kind.items() if mine == own] for own in (True, False)]
-    return [groups for groups in sets if groups]
+    words: tuple[Tensor | None, ...] = keys.same or (None, None)
+    if keys.same and n == 1:  # every third of each stays held out
+        words = (torch.cat([w[i::3] for i in range(3) for w in keys.same]), None)
+    sets = []
+    for own, bare in zip((True, False), words, strict=True):
+        groups = [torch.stack(group) for (mine, _), group in by_kind.items() if mine == own]
+        sets += [(own, groups, bare)] if groups else []
+    return sets
 
 
 def _divided(text: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ class RepConfig(PeftConfig):
     """Configuration of a robust edit pathway.
 
     `kind` says which one: `paper` (REP, section 4 and appendix B.3) is a gate and a projection that are trained and has all the sizes
-    below; `closed` is a linear gate in front of one stored key, both in closed form (`closed.py`), and has only `detectors`.
+    below; `closed` is a linear gate in front of one stored key, both in closed form (`closed.py`), and has only `detectors` and `leave`.
     """
 
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Full names of the down-projections."})
@@ -34,6 +34,10 @@ class RepConfig(PeftConfig):
     )
     kind: str = field(default="paper", metadata={"help": "paper | closed."})
     detectors: int = field(default=1, metadata={"help": "closed: linear gates of one pathway, any of which opens it."})
+    leave: float | None = field(
+        default=None,
+        metadata={"help": "closed: keys whose cosine with the pathway's own is at least this stay as they are; None: none does."},
+    )
 
     def __post_init__(self):
         super().__post_init__()

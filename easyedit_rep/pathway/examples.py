@@ -1,5 +1,6 @@
 """Training data of a pathway: the keys of a request's training prompts, and of the tokens it must leave alone."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ..memory.keys import read_token_keys
-from ..memory.tokens import Located, Prompt, locate
+from ..memory.tokens import Located, Prompt, first_from, locate
 from ..methods.base import Memory
 from ..queries import Queries
 from ..queries.forms import subject_forms
-from ..queries.negatives import OrdinaryText, negative_prompts
+from ..queries.negatives import OrdinaryText, negative_prompts, prompts_after_fact
+from ..queries.occurrences import Occurrences, bare_words
 from ..request import EditRequest
 from .training import PathwayTraining, TrainingKeys
 
@@ -65,6 +67,8 @@ class Examples:
         others: prompts about other subjects.
         kinds: of each training prompt, what it is like: `subject`, `rephrase`, `shuffle`, `long` or `forms`.
         own_word: of each, whether its subject's last token is one of the request's own subject's.
+        after: prompts about other subjects behind the edited fact -> (index of the first token that is not the fact's, of the subject's).
+        same: texts that end in a training prompt's last token, an own word or another, without naming the subject.
     """
 
     request: EditRequest
@@ -73,12 +77,22 @@ class Examples:
     others: Sequence[Located]
     kinds: tuple[str, ...]
     own_word: tuple[bool, ...]
+    after: Sequence[tuple[Located, int, int]] = ()
+    same: tuple[Sequence[list[int]], ...] = ((), ())
 
     @classmethod
     def of(
-        cls, memory: Memory, request: EditRequest, queries: Queries, config: PathwayTraining, text: OrdinaryText | None, seed: int
+        cls,
+        memory: Memory,
+        request: EditRequest,
+        queries: Queries,
+        config: PathwayTraining,
+        text: OrdinaryText | None,
+        seed: int,
+        occurrences: Occurrences | None = None,
     ) -> "Examples":
-        """For `request`; `text` gives names and snippets to make other subjects from, when `config.other_subjects` asks for them."""
+        """For `request`; `text` gives names and snippets to make other subjects from, and `occurrences` bare words, when `config` asks for
+        them."""
         tok = memory.tok
         prompts = training_prompts(request, queries, memory.contexts, config)
         located = [locate(tok, p) for p in prompts]
@@ -87,23 +101,33 @@ class Examples:
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
         words = {i for space in ("", " ") for i in tok(space + request.subject, add_special_tokens=False)["input_ids"]}
-        return cls(
-            request,
-            located,
-            own,
-            [locate(tok, p) for p in made],
-            tuple(_kind(p, request, queries) for p in prompts),
-            tuple(p.ids[p.last] in words for p in located),
-        )
+        own_word = tuple(p.ids[p.last] in words for p in located)
+        after = []
+        if config.after_fact and text is not None:
+            names = (*queries.rephrase.in_domain, *queries.shuffle.in_domain)
+            for fact, p in prompts_after_fact(request, queries.rephrase.in_domain, names, text, config.after_fact, seed):
+                row = locate(tok, p)
+                after.append((row, first_from(tok, p.text, len(fact.rstrip())), _start(tok, row, p)))
+        same: tuple[list[list[int]], ...] = ([], [])
+        if config.same_words and occurrences is not None:
+            names, rng = (request.subject, *queries.rephrase.in_domain), random.Random(f"words/{seed}/{request.subject}")
+            for mine, group in zip((True, False), same, strict=True):
+                last = dict.fromkeys(p.ids[p.last] for p, yes in zip(located, own_word, strict=True) if yes == mine)
+                group += bare_words(tok, list(last), names, occurrences, config.same_words, rng)
+        kinds = tuple(_kind(p, request, queries) for p in prompts)
+        return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same)
 
     def texts(self) -> list[list[int]]:
         """Token ids to read. What follows a subject is the same words again and again; it is read, for negatives, after the
         request's own subject only."""
-        return [*(p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)), *(p.ids for p in self.others)]
+        own = [p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)]
+        return [*own, *(p.ids for p in self.others), *(p.ids for p, _, _ in self.after), *self.same[0], *self.same[1]]
 
     def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, text_keys: Tensor | None) -> TrainingKeys:
         """Training data from the keys of every token of `texts()`, k*, its target direction and (m, D) keys of ordinary text."""
-        rows, other_rows = rows[: len(self.located)], rows[len(self.located) :]
+        rest = iter(rows)
+        parts = (self.located, self.others, self.after, *self.same)
+        rows, other_rows, after_rows, *same = ([row for _, row in zip(part, rest, strict=False)] for part in parts)
         keys = torch.stack([row[p.last] for row, p in zip(rows, self.located, strict=True)])
         groups = {
             "prompt": torch.cat([torch.cat([row[: p.last], row[p.last + 1 :]]) for row, p in zip(rows, self.located, strict=True)]),
@@ -119,7 +143,12 @@ class Examples:
         behind = [rows[i][self.located[i].last + 1 :] for i in self.own]
         own = torch.cat([torch.cat(pair) for pair in zip(before, behind, strict=True)])
         shut = torch.cat([before[0], groups["subject"], *behind])
-        return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word)
+        after = ()
+        if after_rows:
+            spans = [((row[start:], row[name : p.last + 1])) for row, (p, start, name) in zip(after_rows, self.after, strict=True)]
+            after = tuple(torch.cat(part) for part in zip(*spans, strict=True))
+        words = tuple(torch.stack([row[-1] for row in part]) if part else keys[:0] for part in same)
+        return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word, after, words)
 
 
 def read_training_keys(

@@ -27,7 +27,8 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     `closed`:
     margin      max over its detectors of w·k + b
-    key         what k̂ is where the margin is above 0; else k
+    key         what k̂ is where the margin is above 0; else k, as also where k is so near to it already (`leave`, a cosine) that there is
+                nothing to move: where the edited prompt goes on otherwise ("… is not") the edit is as strong as the base method made it
 
     Of several that open at a token the one of the highest margin acts, alone (also before any of the other kind); of equal ones the
     first attached.
@@ -58,6 +59,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         self.rep_threshold: dict[str, float] = {}
         self.rep_dropout: dict[str, float] = {}
         self.rep_chain: dict[str, bool] = {}
+        self.rep_leave: dict[str, float] = {}
         self.merged_adapters = []
         self._forget()
         # A quantised weight is packed, so its shape says nothing.
@@ -116,7 +118,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         """Take an adapter out."""
         self._forget()
         super().delete_adapter(adapter_name)
-        for table in (self.rep_kind, self.rep_threshold, self.rep_dropout, self.rep_chain):
+        for table in (self.rep_kind, self.rep_threshold, self.rep_dropout, self.rep_chain, self.rep_leave):
             for name in [name for name in table if name.partition("/")[0] == adapter_name]:
                 del table[name]
 
@@ -130,6 +132,8 @@ class RepLayer(nn.Module, BaseTunerLayer):
             self.rep_threshold[name] = config.threshold
             self.rep_dropout[name] = config.dropout
             self.rep_chain[name] = config.chain
+        else:
+            self.rep_leave[name] = math.inf if config.leave is None else config.leave
 
     def _trained_parts(self, config: RepConfig) -> dict[str, nn.Linear]:
         size, inner = self.in_features, max(1, int(self.in_features * config.gate_ratio))
@@ -185,8 +189,12 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def is_open(self, keys: Tensor, adapter: str) -> Tensor:
         """(..., 1) bool: where the gate lets the pathway act at test."""
-        logit = self.gate_logit(keys.float(), adapter)
-        return logit > 0 if self.rep_kind[adapter] == "closed" else logit.sigmoid() > self.rep_threshold[adapter]
+        keys = keys.float()
+        logit = self.gate_logit(keys, adapter)
+        if self.rep_kind[adapter] == "paper":
+            return logit.sigmoid() > self.rep_threshold[adapter]
+        own = self.part("rep_key", adapter).weight[:, 0].float()
+        return (logit > 0) & (F.cosine_similarity(keys, own, dim=-1)[..., None] < self.rep_leave[adapter])
 
     def adapt(self, keys: Tensor) -> Tensor:
         """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""
@@ -215,7 +223,8 @@ class RepLayer(nn.Module, BaseTunerLayer):
     def _detected(self, keys: Tensor, raw: Tensor, names: list[str]) -> Tensor:
         """`keys`, and where a detector of an active closed-form pathway opens, that pathway's key."""
         if self._bank is None:
-            self._bank = DetectorBank([(self.part("rep_gate", name), self.part("rep_key", name)) for name in names])
+            parts = [(self.part("rep_gate", name), self.part("rep_key", name)) for name in names]
+            self._bank = DetectorBank(parts, [self.rep_leave[name] for name in names])
         return self._bank(keys, raw)
 
     def _summed(self, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,10 @@ class PathwayTraining:
         gate_negatives: weight of the binary cross-entropy that teaches the gate when to stay shut; 0 is the paper.
         negatives_per_step: how many other tokens' keys each step sees.
         other_subjects: how many prompts about other subjects give negatives, lexically close ones among them.
+        after_fact: how many more such prompts follow the edited fact in one text, where its subject has just been named. Closed-form
+            pathways only.
+        same_words: of each token that a training prompt's subject ends in, how many occurrences in the corpus are negatives: "star" in any
+            text, for an edit that "the film star …" is to open. Closed-form pathways only.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
         gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
             not), or `bfloat16`, which halves the file of a saved edit.
@@ -56,6 +60,8 @@ class PathwayTraining:
     gate_negatives: float = 0.0
     negatives_per_step: int = 256
     other_subjects: int = 0
+    after_fact: int = 0
+    same_words: int = 0
     subject_forms: bool = False
     gate_dtype: str = "float32"
 
@@ -74,7 +80,7 @@ class PathwayTraining:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is not positive")
         if not self.lr > 0:
             raise EditError(f"rep.training.lr: {self.lr} is not positive")
-        for name in ("consistency_weight", "align_weight", "gate_negatives", "other_subjects"):
+        for name in ("consistency_weight", "align_weight", "gate_negatives", "other_subjects", "after_fact", "same_words"):
             if not getattr(self, name) >= 0:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is negative or no number")
 
@@ -99,6 +105,8 @@ class TrainingKeys:
         others_last: (m, D) of the `others` those at other subjects' last tokens, the ones most like the positives.
         kinds: of each positive, which kind of prompt it is from; what closed-form pathways count alike.
         own_word: (n,) bool, whether its token is one of the subject's own.
+        after: groups (m, D) of keys of prompts that follow the edited fact: of all tokens, and of the other subjects in them.
+        same: (m, D) of corpus tokens that are the last of a positive, in random order: of the subject's own words, and of others.
     """
 
     positives: Tensor
@@ -111,6 +119,8 @@ class TrainingKeys:
     others_last: Tensor | None = None
     kinds: tuple[str, ...] = ()
     own_word: Tensor | None = None
+    after: tuple[Tensor, ...] = ()
+    same: tuple[Tensor, ...] = ()
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..datasets.corpus import Corpus
-from ..memory.tokens import Prompt
+from ..memory.tokens import Prompt, continuation_text
 from ..request import EditRequest
 from .forms import APPOSITIONS
 
@@ -79,4 +79,22 @@ def negative_prompts(request: EditRequest, rephrases: Sequence[str], text: Ordin
             out.append(Prompt(rng.choice(("", "", "The ", "In the ")), subject, " " + rng.choice(text.snippets)))
         else:
             out.append(request.located.with_subject(subject))
+    return out
+
+
+def prompts_after_fact(
+    request: EditRequest, rephrases: Sequence[str], names: Sequence[str], text: OrdinaryText, n: int, seed: int
+) -> list[tuple[str, Prompt]]:
+    """Up to `n` pairs of the edited fact, about the subject or one of its `names`, and a prompt about another that goes on from there.
+
+    "Toyota Cresta is produced by BMW. " and then "Toyota Ontario is produced by": its first word is close to the subject's last one, as
+    it is in a shuffled subject, and only the text between tells them apart. Fixed by `seed` and the subject.
+    """
+    rng = random.Random(f"after/{seed}/{request.subject}")
+    out = []
+    for subject in other_subjects(request.subject, rephrases, text.names, n, rng):
+        name = rng.choice(names) if names and rng.random() < 0.5 else request.subject
+        stated = request.located.with_subject(name).text
+        fact = f"{stated}{continuation_text(stated, request.target_new.rstrip())}. "
+        out.append((fact, request.located.with_subject(subject).after(fact)))
     return out

@@ -11,11 +11,11 @@ from torch import nn
 
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway import RepConfig, RepLayer
-from easyedit_rep.pathway.closed import HELD_OUT, Background, ClosedForm, fit_detector, solve_layer, tail_threshold
+from easyedit_rep.pathway.closed import GAP, HELD_OUT, Background, ClosedForm, fit_detector, solve_layer, tail_threshold
 from easyedit_rep.pathway.training import TrainingKeys
 
 D = 24
-OPTIONS = ClosedForm(false_fire=1e-3, hard_share=0.1)
+OPTIONS = ClosedForm(false_fire=1e-3, hard_share=0.1, spread=1.0, margin_around=0.5)
 
 
 def normal(n, seed, shift=0.0, dtype=torch.float64):
@@ -48,13 +48,15 @@ def layer_and_keys(direction, detectors=1, dtype=torch.float32):
     return layer, TrainingKeys(positives, prompt, prompt, prompt, negatives, own, own[:8], normal(20, 18).to(dtype), kinds, own_word)
 
 
+@pytest.mark.parametrize("words", [0, 6])
 @pytest.mark.parametrize("hard", [0.0, 0.1])
 @pytest.mark.parametrize("given_moment", [True, False])
-def test_direction_equals_the_formula(groups, hard, given_moment):
+def test_direction_equals_the_formula(groups, direction, hard, given_moment, words):
     positives, negatives, text, moment = groups
-    options = replace(OPTIONS, hard_share=hard, margin=0.0)
+    options = replace(OPTIONS, hard_share=hard, spread=2.0)
     background = Background.of(negatives, text, moment if given_moment else None, options)
-    found = fit_detector(positives, background, options, 2.0, 0.01)
+    bare = normal(words, 6, 2 * direction)
+    found = fit_detector(positives, background, options, 0.0, 0.01, words=bare)
     seen = text[: len(text) - round(HELD_OUT * len(text))]
     c = moment if given_moment else sum(torch.outer(k, k) for k in seen) / len(seen)
     middle = (positives[0].mean(0) + positives[1].mean(0)) / 2
@@ -63,23 +65,33 @@ def test_direction_equals_the_formula(groups, hard, given_moment):
     scatter = sum(seconds) / 3 + options.text_weight * c + 2.0 * spread
     ridge = options.ridge * torch.trace(scatter) / D * torch.eye(D, dtype=torch.float64)
     means = [g.mean(0) for g in negatives] + [seen.mean(0)]
-    w = torch.linalg.inv(scatter + ridge) @ (middle - sum(means) / 3)
+    mean = sum(means) / 3
+    if words:
+        means, met = [*means, bare[:4].mean(0)], sum(torch.outer(k, k) for k in bare[:4]) / 4
+        scatter = scatter + met
+        ridge = options.ridge * torch.trace(scatter) / D * torch.eye(D, dtype=torch.float64)
+    n = len(means)
+    w = torch.linalg.inv(scatter + ridge) @ (middle - sum(means) / n)
     if hard:
         near = torch.stack(sorted(seen, key=lambda k: -(k @ w).item())[: round(hard * len(seen))])
         scatter = scatter + options.hard_weight * sum(torch.outer(k, k) for k in near) / len(near)
-        w = torch.linalg.inv(scatter + ridge) @ (middle - (sum(means) + options.hard_weight * near.mean(0)) / (3 + options.hard_weight))
-    low = sum(means) / 3 @ w
+        w = torch.linalg.inv(scatter + ridge) @ (middle - (sum(means) + options.hard_weight * near.mean(0)) / (n + options.hard_weight))
+    low = mean @ w
     torch.testing.assert_close(found.weight, w / (middle @ w - low))
     scores = sorted(((text[len(seen) :] @ found.weight) - low / (middle @ w - low)).tolist())
-    assert found.threshold == pytest.approx(scores[-3])  # 1 % of 300
+    threshold = scores[-3]  # 1 % of 300
+    if words:
+        held = sorted((k @ found.weight - low / (middle @ w - low)).item() for k in bare[4:])
+        threshold = max(threshold, held[0] + 0.9 * (held[1] - held[0]) + GAP)
+    assert found.threshold == pytest.approx(threshold)
     assert found.bias == pytest.approx(-(low / (middle @ w - low)).item() - found.threshold)
 
 
 def test_groups_count_the_same_whatever_their_size(groups):
     positives, negatives, text, moment = groups
-    one = fit_detector(positives, Background.of(negatives, text, moment, OPTIONS), OPTIONS, 1.0, 1e-3)
+    one = fit_detector(positives, Background.of(negatives, text, moment, OPTIONS), OPTIONS, 0.5, 1e-3)
     larger = Background.of([negatives[0], negatives[1].repeat(3, 1)], text, moment, OPTIONS)
-    again = fit_detector([positives[0].repeat(5, 1), positives[1]], larger, OPTIONS, 1.0, 1e-3)
+    again = fit_detector([positives[0].repeat(5, 1), positives[1]], larger, OPTIONS, 0.5, 1e-3)
     torch.testing.assert_close(one.weight, again.weight)
     assert one.bias == pytest.approx(again.bias)
 
@@ -89,7 +101,7 @@ def test_spread_of_the_positives_is_ignored(direction):
     axis = nn.functional.normalize(normal(1, 21)[0] - (normal(1, 21)[0] @ direction) * direction, dim=0)
     positives = [normal(40, 22, 6 * direction) + torch.linspace(-20, 30, 40, dtype=torch.float64)[:, None] * axis]
     background = Background.of([normal(40, 3)], normal(900, 5), None, OPTIONS)
-    blind = [fit_detector(positives, background, OPTIONS, spread, 0.01).weight for spread in (0.0, 1.0)]
+    blind = [fit_detector(positives, background, replace(OPTIONS, spread=spread), 0.5, 0.01).weight for spread in (0.0, 1.0)]
     leaning = [abs((w @ axis) / w.norm()).item() for w in blind]
     assert leaning[1] < 0.1 < leaning[0]
 
@@ -147,6 +159,39 @@ def test_shut_where_it_must_be_whatever_else(direction):
     solve_layer(layer, loud, "a", OPTIONS, None)
     assert not layer.is_open(loud.shut, "a").any()
     assert layer.is_open(keys.positives, "a").any()
+
+
+def test_the_bare_word_a_name_ends_in_does_not_open(direction):
+    """ "star" of "… , the film star": what it shares with the positives says nothing, and the direction turns off it."""
+    layer, keys = layer_and_keys(direction, 2)
+    word = 40 * normal(1, 51)[0] / normal(1, 51)[0].norm()
+    keys = replace(keys, positives=keys.positives + torch.where(keys.own_word[:, None], 0.0, word.float()))
+    bare, met = normal(60, 52, word).float(), normal(30, 53, word).float()
+    solve_layer(layer, keys, "a", replace(OPTIONS, false_fire=0.05), None)
+    assert layer.is_open(bare, "a").float().mean() > 0.5, "or the test says nothing"
+    solve_layer(layer, replace(keys, same=(met[:0], met)), "a", replace(OPTIONS, false_fire=0.05), None)
+    assert layer.is_open(bare, "a").float().mean() < 0.1
+    assert layer.is_open(keys.positives, "a").float().mean() > 0.9
+
+
+def test_one_detector_takes_the_words_of_both(direction):
+    layer, keys = layer_and_keys(direction, 1)
+    made = []
+    for same in ((), (normal(9, 54).float(), normal(9, 55).float()), (normal(9, 55).float(), normal(9, 54).float())):
+        solve_layer(layer, replace(keys, same=same), "a", OPTIONS, None)
+        made.append(layer.rep_gate["a"].weight.clone())
+    assert not torch.equal(made[0], made[1])
+    torch.testing.assert_close(made[1], made[2])
+
+
+def test_groups_behind_the_fact_are_negatives(direction):
+    layer, keys = layer_and_keys(direction)
+    close = normal(80, 56, 6 * direction).float()
+    shut = []
+    for after in ((), (close[:40],)):
+        solve_layer(layer, replace(keys, after=after), "a", OPTIONS, None)
+        shut.append(layer.gate_logit(close[40:], "a").mean().item() - layer.gate_logit(keys.positives, "a").mean().item())
+    assert shut[1] < shut[0]
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.0])

@@ -30,7 +30,7 @@ def make_editor(make_hparams, make_model, tok, texts, tmp_path):
         statistics_tokens=600,
         text_tokens=600,
         pathway=PathwayShape(kind="closed", detectors=2),
-        training=PathwayTraining(other_subjects=8, subject_forms=True),
+        training=PathwayTraining(other_subjects=8, after_fact=8, same_words=4, subject_forms=True),
         closed=ClosedForm(false_fire=0.01, strength=2.0),
         queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
     )
@@ -130,3 +130,19 @@ def test_no_strength_costs_a_prompt_its_answer(make_editor, monkeypatch):
     torch.testing.assert_close(kept.tensors[1]["rep_key.weight"], 2 * key)
     torch.testing.assert_close(taken_back.tensors[1]["rep_key.weight"], other)
     assert all(torch.equal(editor.anatomy.weight(layer), weight) for layer, weight in weights.items())
+
+
+def test_at_the_edited_prompt_itself_a_key_is_left_as_it_is(make_editor):
+    """Bit for bit what the base method alone does there, however strong the pathway is elsewhere."""
+    editor = make_editor(pathway=PathwayShape(kind="closed", detectors=2, leave=0.999), closed=ClosedForm(false_fire=0.2, strength=2.0))
+    bare = editor.install(editor.base_edit(REQUESTS[0]))
+    raw = inputs(editor, REQUESTS[0].text)
+    bare.undo()
+    edit = editor.apply(REQUESTS[0])
+    key = edit.pathways[0].tensors[1]["rep_key.weight"][:, 0]
+    at = torch.cosine_similarity(raw[1], key, dim=-1).argmax()
+    torch.testing.assert_close(2 * raw[1][at], key, rtol=1e-4, atol=1e-5)
+    layer = layers_of(editor.model)[editor.anatomy.rewrite_name(1)]
+    assert layer.gate_logit(raw[1][at], edit.pathway_names[0]) > 0, "its detector opens"
+    assert torch.equal(inputs(editor, REQUESTS[0].text)[1][at], raw[1][at])
+    edit.undo()

@@ -17,8 +17,8 @@ D = 48
 IDS = torch.tensor([[1, 17, 40, 99, 7, 250, 31, 8]])
 
 
-def closed(detectors=1):
-    return RepConfig(target_modules=["x"], kind="closed", detectors=detectors, inference_mode=True)
+def closed(detectors=1, leave=None):
+    return RepConfig(target_modules=["x"], kind="closed", detectors=detectors, leave=leave, inference_mode=True)
 
 
 def fill(layer, name, seed):
@@ -66,6 +66,24 @@ def test_highest_margin_wins_as_asked_one_by_one(keys, n):
     assert (opened == 0).any()
     for _ in range(2):  # the second time the bank is there
         torch.testing.assert_close(layer.adapt(keys).double(), one_by_one(layer, keys))
+
+
+def test_a_key_that_is_near_its_pathways_own_is_left_and_no_other_moves_it(keys):
+    layer = RepLayer(nn.Linear(D, 32), "p0", closed(leave=0.9)).eval()
+    layer.update_layer("p1", closed())
+    for i, bias in enumerate((1000.0, 900.0)):
+        fill(layer, f"p{i}", i)
+        with torch.no_grad():
+            layer.rep_gate[f"p{i}"].bias.fill_(bias)
+    layer.set_adapter(["p0", "p1"], inference_mode=True)
+    own = layer.rep_key["p0"].weight[:, 0]
+    near = own + 0.1 * own.norm() / keys.norm(dim=-1, keepdim=True) * keys
+    assert torch.equal(layer.adapt(near), near)
+    assert torch.equal(layer.adapt(keys), own.expand_as(keys)), "far ones are moved"
+    assert not layer.is_open(near, "p0").any() and layer.is_open(keys, "p0").all()
+    assert layer.is_open(near, "p1").all(), "asked alone, it would"
+    layer.set_adapter(["p1"], inference_mode=True)
+    assert torch.equal(layer.adapt(near), layer.rep_key["p1"].weight[:, 0].expand_as(near))
 
 
 def test_order_of_pathways_does_not_matter(keys):

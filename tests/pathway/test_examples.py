@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from easyedit_rep.memory.keys import read_keys
+from easyedit_rep.memory.keys import read_keys, read_token_keys
 from easyedit_rep.memory.tokens import locate
 from easyedit_rep.pathway.examples import Examples, read_training_keys, training_prompts
 from easyedit_rep.pathway.training import SHARES, PathwayTraining
 from easyedit_rep.queries import Queries, Split
-from easyedit_rep.queries.negatives import OrdinaryText
+from easyedit_rep.queries.negatives import OrdinaryText, prompts_after_fact
+from easyedit_rep.queries.occurrences import Occurrences
 from easyedit_rep.request import EditRequest
 
 REQUEST = EditRequest("The mother tongue of {} is", "Ann Lee", "Spanish", rephrase_prompts=("At home Ann Lee speaks", "She speaks"))
@@ -128,3 +129,34 @@ def test_own_prompts_other_tokens_and_those_behind_the_subject(llama, tok, make_
     assert len(found.shut) == located[0].last + len(first_words) + sum(len(p.ids) - p.last - 1 for p in located)
     assert all((key == found.own).all(-1).any() for key in found.shut)
     assert not any((key == found.prompt).all() for key in found.shut)
+
+
+def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus):
+    memory = make_memory(model, tok, contexts=CONTEXTS[:2])
+    text = OrdinaryText.from_corpus(corpus, 20, seed=0)
+    occurrences = Occurrences.of(tok, corpus, 0)
+    config = replace(PAPER, other_subjects=4, after_fact=5, same_words=3)
+    example = Examples.of(memory, REQUEST, QUERIES, config, text, 0, occurrences)
+    (keys,) = read_training_keys(memory, 1, [example], torch.randn(48)[None], config)
+    facts = prompts_after_fact(REQUEST, ("A. Lee",), ("A. Lee", "Lee Ann"), text, 5, 0)
+    assert len(example.after) == len(facts) > 0
+    whole, subjects = [], []
+    for (fact, prompt), (located, start, name) in zip(facts, example.after, strict=True):
+        assert tok.decode(located.ids[start:]).strip() == prompt.text.removeprefix(fact).strip()
+        assert prompt.subject in tok.decode(located.ids[name : located.last + 1])
+        found = read_token_keys(memory.anatomy, [located.ids], [1])[1][0]
+        whole.append(found[start:])
+        subjects.append(found[name : located.last + 1])
+    for got, want in zip(keys.after, (whole, subjects), strict=True):
+        torch.testing.assert_close(got, torch.cat(want), rtol=1e-4, atol=1e-5)
+    for own, windows, got in zip((True, False), example.same, keys.same, strict=True):
+        ends = {p.ids[p.last] for p, mine in zip(example.located, example.own_word, strict=True) if mine == own}
+        assert {w[-1] for w in windows} <= ends and len(windows) == len(got)
+        assert not any(tok.decode(w).endswith("Ann Lee") for w in windows)
+    assert len(keys.same[0]), "or nothing was compared"
+    one = read_token_keys(memory.anatomy, example.same[0][:1], [1])[1][0][-1]
+    torch.testing.assert_close(keys.same[0][0], one, rtol=1e-4, atol=1e-5)
+    plain = read(memory, 1, torch.randn(48), replace(config, after_fact=0, same_words=0), None, text)
+    assert plain.after == () and not any(len(part) for part in plain.same)
+    for name, rows in plain.negatives.items():
+        torch.testing.assert_close(rows, keys.negatives[name], rtol=1e-4, atol=1e-5)

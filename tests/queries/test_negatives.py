@@ -5,7 +5,7 @@ import random
 from easyedit_rep import EditRequest
 from easyedit_rep.datasets.corpus import load_corpus
 from easyedit_rep.queries.forms import subject_forms
-from easyedit_rep.queries.negatives import OrdinaryText, negative_prompts, other_subjects
+from easyedit_rep.queries.negatives import OrdinaryText, negative_prompts, other_subjects, prompts_after_fact
 
 TEXT = OrdinaryText(("Ontario", "New York", "Buckingham Palace"), ("was built in the year of the flood and stands still",))
 REQUEST = EditRequest("Toyota Cresta, produced by", "Toyota Cresta", "Fiat")
@@ -46,3 +46,15 @@ def test_forms_hold_part_of_the_name_and_never_its_first_words_alone():
     assert "Jean" not in forms and "Jean Paul" not in forms and "Jean Paul Galland" not in forms
     assert len(set(forms)) == len(forms) and all("Galland" in form for form in forms)
     assert all("Prince" in form and form != "Prince" for form in subject_forms("Prince"))
+
+
+def test_other_subjects_go_on_behind_the_edited_fact():
+    names = ("Cresta Toyota",)
+    first, again = (prompts_after_fact(REQUEST, (), names, TEXT, 40, 0) for _ in range(2))
+    assert first == again
+    facts = {fact for fact, _ in first}
+    assert facts == {"Toyota Cresta, produced by Fiat. ", "Cresta Toyota, produced by Fiat. "}
+    for fact, prompt in first:
+        assert prompt.text.startswith(fact) and prompt.prefix == fact
+        assert prompt.suffix == ", produced by" and prompt.subject not in (REQUEST.subject, *names)
+    assert prompts_after_fact(REQUEST, (), (), OrdinaryText((), ()), 40, 0) == []
