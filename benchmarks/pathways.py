@@ -25,7 +25,10 @@ from easyedit_rep.datasets.records import load_records
 from easyedit_rep.evaluation.robustness import evaluate, finish_locality
 from easyedit_rep.hparams import load_hparams
 
-TRAINED = {"steps": 100, "lr": 2e-3, "align": "both", "gate_negatives": 1.0, "negatives_per_step": 512, "subject_forms": True}
+TRAINED = {
+    **{"steps": 100, "lr": 2e-3, "align": "both", "gate_negatives": 1.0, "negatives_per_step": 512, "subject_forms": True},
+    **{"after_fact": 0, "same_words": 0},
+}
 """The paper's pathway as it was tuned for bench-llama, with negatives."""
 
 VARIANTS: dict[str, Mapping[str, Mapping]] = {
@@ -34,20 +37,24 @@ VARIANTS: dict[str, Mapping[str, Mapping]] = {
     "trained": {"pathway": {"kind": "paper", "threshold": 0.8}, "training": TRAINED},
     "trained, compact": {"pathway": {"kind": "paper", "threshold": 0.8, "rank": 2, "gate_ratio": 0.004}, "training": TRAINED},
     "one detector": {"pathway": {"detectors": 1}},
+    "no key left as it is": {"pathway": {"leave": None}},
+    "no other subjects": {"training": {"other_subjects": 0, "after_fact": 0}},
+    "none behind the fact": {"training": {"after_fact": 0}},
+    "no bare words": {"training": {"same_words": 0}},
+    "no mined text": {"closed": {"hard_share": 0.0}},
+    "no C": {"closed": {"text_weight": 0.0}},
+    "no spread of positives": {"closed": {"spread": 0.0}},
     "shared trunk": {
-        "training": {"other_subjects": 0},
+        "training": {"other_subjects": 0, "after_fact": 0, "same_words": 0},
         "closed": {"spread": 0.0, "hard_share": 0.0, "text_weight": 1000.0},
     },
-    "no other subjects": {"training": {"other_subjects": 0}},
     "forms by rule too": {"training": {"subject_forms": True}},
-    "no spread of positives": {"closed": {"spread": 0.0}},
-    "no C": {"closed": {"text_weight": 0.0}},
     "C three times (noise on keys)": {"closed": {"text_weight": 3.0}},
-    "no mined text": {"closed": {"hard_share": 0.0}},
     "strength 1": {"closed": {"strength": 1.0}},
     "strength 2": {"closed": {"strength": 2.0}},
-    "false fires 1e-4": {"closed": {"false_fire": 1e-4}},
-    "false fires 1e-6": {"closed": {"false_fire": 1e-6}},
+    "margin 0.5 for other words": {"closed": {"margin_around": 0.5}},
+    "false fires 1e-5": {"closed": {"false_fire": 1e-5}},
+    "false fires 1e-7": {"closed": {"false_fire": 1e-7}},
 }
 """By name, what of `rep` differs from the YAML's."""
 

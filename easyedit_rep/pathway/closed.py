@@ -17,10 +17,10 @@ asks for the subject and not for the word. Then the text tokens that come neares
 weight, and w is solved again.
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin`, of the scores of the words behind
-the subject in its prompts (there the answer is read), of its own first words ("Toyota" of a Toyota Cresta, which other subjects begin
-with) and of the bare prompt's other tokens, of the score that at most a tenth of the bare words reach, and of that which at most the
-share `false_fire` of text tokens reaches. Text and words that w was not made from tell these; the tail of the text by its largest scores
-and an exponential beyond them (Pickands, 1975, with shape 0), since rates such as 1e-6 cannot be counted.
+the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, of the score that at most a tenth of the bare
+words reach, and of that which at most the share `false_fire` of text tokens reaches. Text and words that w was not made from tell these;
+the tail of the text by its largest scores and an exponential beyond them (Pickands, 1975, with shape 0), since rates such as 1e-6 cannot
+be counted.
 
 With two detectors one is made from the positives whose last token is a word of the subject itself, the other from the rest ("… , a
 prominent figure in French cinema"): one direction for both is a compromise.

@@ -142,7 +142,7 @@ class Examples:
         before = [rows[i][: self.located[i].last] for i in self.own]  # of the bare prompt first
         behind = [rows[i][self.located[i].last + 1 :] for i in self.own]
         own = torch.cat([torch.cat(pair) for pair in zip(before, behind, strict=True)])
-        shut = torch.cat([before[0], groups["subject"], *behind])
+        shut = torch.cat([before[0], *behind])
         after = ()
         if after_rows:
             spans = [((row[start:], row[name : p.last + 1])) for row, (p, start, name) in zip(after_rows, self.after, strict=True)]

@@ -101,7 +101,7 @@ class TrainingKeys:
         negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty.
         own: (m, D) of the `prompt` negatives those in prompts about the subject by its own name. The tokens of another name before its last
             are the subject too, and for a pathway that may act at any of them no negatives.
-        shut: (m, D) of these those of the bare prompt, and everywhere the subject's first words and what is behind it.
+        shut: (m, D) of these those of the bare prompt, and everywhere what is behind the subject.
         others_last: (m, D) of the `others` those at other subjects' last tokens, the ones most like the positives.
         kinds: of each positive, which kind of prompt it is from; what closed-form pathways count alike.
         own_word: (n,) bool, whether its token is one of the subject's own.

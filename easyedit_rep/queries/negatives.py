@@ -88,11 +88,16 @@ def prompts_after_fact(
     """Up to `n` pairs of the edited fact, about the subject or one of its `names`, and a prompt about another that goes on from there.
 
     "Toyota Cresta is produced by BMW. " and then "Toyota Ontario is produced by": its first word is close to the subject's last one, as
-    it is in a shuffled subject, and only the text between tells them apart. Fixed by `seed` and the subject.
+    it is in a shuffled subject, and only the text between tells them apart. Two thirds share first words. Fixed by `seed` and the subject.
     """
     rng = random.Random(f"after/{seed}/{request.subject}")
+    words = request.subject.split()
+    others = dict.fromkeys(other_subjects(request.subject, rephrases, text.names, 2 * n // 3, rng))
+    for _ in range(n - 2 * n // 3 if text.names else 0):
+        head, name = " ".join(words[: rng.randrange(1, max(2, len(words)))]), rng.choice(text.names).split()[-1]
+        others[f"{head} {name}" if len(words) > 1 else name] = None
     out = []
-    for subject in other_subjects(request.subject, rephrases, text.names, n, rng):
+    for subject in (other for other in others if other != request.subject and other not in rephrases):
         name = rng.choice(names) if names and rng.random() < 0.5 else request.subject
         stated = request.located.with_subject(name).text
         fact = f"{stated}{continuation_text(stated, request.target_new.rstrip())}. "

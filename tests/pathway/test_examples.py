@@ -125,8 +125,8 @@ def test_own_prompts_other_tokens_and_those_behind_the_subject(llama, tok, make_
     located = [locate(tok, p) for p in own]
     assert len(found.own) == sum(len(p.ids) - 1 for p in located) < len(found.negatives["prompt"])
     first_words = found.negatives["subject"]
-    assert len(first_words) and all((key == found.shut).all(-1).any() for key in first_words)
-    assert len(found.shut) == located[0].last + len(first_words) + sum(len(p.ids) - p.last - 1 for p in located)
+    assert len(first_words) and all((key == found.own).all(-1).any() for key in first_words)
+    assert len(found.shut) == located[0].last + sum(len(p.ids) - p.last - 1 for p in located)
     assert all((key == found.own).all(-1).any() for key in found.shut)
     assert not any((key == found.prompt).all() for key in found.shut)
 
