@@ -84,7 +84,7 @@ def cases(setting: Setting) -> Iterator[Case]:
         "EasyEdit" if setting.easyedit else "layer by layer",
         compare,
         {"one pass": 6.0} if setting.easyedit else {},
-        f"batches of {token_budget(anatomy.embedding_device):,} tokens; each batch's products are float32, as EasyEdit's; our sums are float64",
+        f"batches of {token_budget(anatomy.embedding_device):,} tokens, products in float32, sums in float64; EasyEdit's are float32",
         work=float(total),
         unit="tokens",
     )
