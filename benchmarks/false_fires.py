@@ -4,7 +4,8 @@
         --data ../shared/data/rep/test.counterfact_llama2-7b.json --text ../shared/data/wikitext2/test.txt --n 100 --json fires.json
 
 The edits are all installed in one model, one after another as they are (each was made on the unedited one). The text must be another than
-that which gates are calibrated on (`rep.corpus`).
+that which gates are calibrated on (`rep.corpus`). Where a paragraph names an edited subject a pathway is right to open; fires in those that
+name none are counted apart.
 """
 
 import json
@@ -47,7 +48,11 @@ def main(
     edits = [editor.robustify(editor.base_edit(request)) for request in tqdm(chosen, desc="editing", unit="fact")]
     for edit in edits:
         editor.install(edit)
-    found = false_fires(editor.model, editor.tok, list(load_corpus(text).shuffled(seed)), tokens)
+    texts = list(load_corpus(text).shuffled(seed))
+    found = false_fires(editor.model, editor.tok, texts, tokens)
+    named = [request.subject.casefold() for request in chosen]
+    elsewhere = [paragraph for paragraph in texts if not any(name in paragraph.casefold() for name in named)]
+    apart = false_fires(editor.model, editor.tok, elsewhere, tokens)
     subjects = {edit.pathway_names[0]: edit.requests[0].subject for edit in edits}
     worst = sorted(found.by_pathway.items(), key=lambda item: -item[1])[:5]
     row = {
@@ -55,6 +60,7 @@ def main(
         "tokens": found.tokens,
         "fires": found.fires,
         "fires_per_10000_tokens": round(found.per_10_000, 3),
+        "where_no_subject_is_named": round(apart.per_10_000, 3),
         "most": {subjects[name]: count for name, count in worst if count},
         "seconds_per_pathway": round(sum(edit.seconds["pathway"] for edit in edits) / len(edits), 3),
     }
