@@ -52,7 +52,7 @@ def main(
     found = false_fires(editor.model, editor.tok, texts, tokens)
     named = [request.subject.casefold() for request in chosen]
     elsewhere = [paragraph for paragraph in texts if not any(name in paragraph.casefold() for name in named)]
-    apart = false_fires(editor.model, editor.tok, elsewhere, tokens)
+    apart = false_fires(editor.model, editor.tok, elsewhere, tokens) if elsewhere else None
     subjects = {edit.pathway_names[0]: edit.requests[0].subject for edit in edits}
     worst = sorted(found.by_pathway.items(), key=lambda item: -item[1])[:5]
     row = {
@@ -60,7 +60,7 @@ def main(
         "tokens": found.tokens,
         "fires": found.fires,
         "fires_per_10000_tokens": round(found.per_10_000, 3),
-        "where_no_subject_is_named": round(apart.per_10_000, 3),
+        "where_no_subject_is_named": None if apart is None else round(apart.per_10_000, 3),
         "most": {subjects[name]: count for name, count in worst if count},
         "seconds_per_pathway": round(sum(edit.seconds["pathway"] for edit in edits) / len(edits), 3),
     }

@@ -165,12 +165,14 @@ class RobustEditor:
         """
         rep, memory = self.hparams.rep, self.memory
         training = training or rep.training
+        if rep.pathway.kind != "closed":
+            training = replace(training, after_fact=0, same_words=0)
         queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
         negatives = training.gate_negatives or rep.pathway.kind == "closed"
         text_keys = self.unedited.text_keys if negatives else None
         text = self.unedited.text if negatives and (training.other_subjects or training.after_fact) else None
-        occurrences = self.unedited.occurrences if rep.pathway.kind == "closed" and training.same_words else None
+        occurrences = self.unedited.occurrences if training.same_words else None
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
         shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from .errors import EditError
 from .evaluation.measures import Measures
 from .pathway.closed import ClosedForm
-from .pathway.config import KINDS
+from .pathway.config import KINDS, check_leave
 from .pathway.training import PathwayTraining
 
 
@@ -31,8 +31,7 @@ class PathwayShape:
             raise EditError(f"kind: {self.kind!r} is not one of {', '.join(KINDS)}")
         if self.detectors not in (1, 2):
             raise EditError(f"detectors: {self.detectors} is neither 1 nor 2")
-        if self.leave is not None and not 0 < self.leave <= 1:
-            raise EditError(f"leave: {self.leave} is no cosine above 0; null leaves no key as it is")
+        check_leave(self.leave)
         if self.rank < 1:
             raise EditError(f"rank: {self.rank} is not positive")
         if self.gate_ratio <= 0:

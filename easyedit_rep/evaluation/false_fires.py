@@ -1,4 +1,4 @@
-"""Where pathways open in ordinary text, that is about none of their subjects: each such token is a false fire."""
+"""Where pathways act in ordinary text, that is about none of their subjects: each such token is a false fire."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

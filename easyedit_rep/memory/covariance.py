@@ -151,7 +151,7 @@ def collect(
         max_length: longest text in tokens, capped at the model's positions.
 
     Returns:
-        {layer: Covariance}; each batch's products in float32, their sum in float64.
+        {layer: Covariance}; each batch's products as `gram` has them, their sum in float64.
     """
     n_tokens = n_tokens or 10 * max(anatomy.key_size(layer) for layer in layers)
     return accumulate(anatomy, Sample.of(anatomy, tok, corpus, n_tokens, max_length, seed), layers, progress=progress)
@@ -165,6 +165,7 @@ def made_from(anatomy: Anatomy, sample: Sample, layers: Sequence[int]) -> dict:
         **sample.record,
         "dtype": str(anatomy.weight(layers[0]).dtype),
         "batch_tokens": token_budget(anatomy.embedding_device),
+        "products": "float32" if anatomy.embedding_device.type == "cpu" else "float64",
     }
 
 
@@ -200,9 +201,7 @@ def accumulate(
 
 
 def _add(sums: dict[int, Tensor], real: Tensor, layer: int, keys: Tensor) -> None:
-    """A batch's products are float32, as its keys are, and are added up in float64: within a batch of some thousand tokens rounding stays
-    below that of the keys themselves, and float64 products would be most of the work (on consumer GPUs nearly all)."""
-    flat = keys[real.to(keys.device)].float()
+    flat = keys[real.to(keys.device)]
     check_finite(flat, layer)
     sums[layer].add_(gram(flat))
 

@@ -49,7 +49,7 @@ class DetectorBank:
         self.keys = _together([key.weight for _, key in pathways]).view(len(pathways), -1)
         sizes = torch.tensor([gate.out_features for gate in gates], device=self.weight.device)
         self.owner = torch.arange(len(gates), device=sizes.device).repeat_interleave(sizes)
-        self.leave = torch.tensor(leave, device=sizes.device)
+        self.leave = torch.tensor(leave, device=sizes.device) if min(leave) <= 1 else None
 
     def __call__(self, keys: Tensor, raw: Tensor) -> Tensor:
         """`keys` (..., D) of any dtype with another key where a pathway opens at `raw`, the same before any pathway, in float32. Where the
@@ -62,9 +62,11 @@ class DetectorBank:
         if keys.device.type == "cpu" and not torch.compiler.is_compiling() and not opened.any():
             return keys
         winner = self.owner[first]
-        own = F.embedding(winner, self.keys)
-        opened = opened & (F.cosine_similarity(raw, own.float(), dim=-1) < self.leave[winner])
-        return torch.where(opened[..., None], own.to(keys.dtype), keys)
+        moved = F.embedding(winner, self.keys)
+        if self.leave is not None:
+            near = F.cosine_similarity(raw, moved.float(), dim=-1) >= self.leave[winner]
+            moved = torch.where(near[..., None], raw, moved.float())
+        return torch.where(opened[..., None], moved.to(keys.dtype), keys)
 
 
 def _one(keys: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:

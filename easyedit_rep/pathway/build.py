@@ -17,7 +17,7 @@ from .model import detached_state
 from .training import PathwayTraining, train_layer
 
 HELD = 2**28
-"""Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 70 million."""
+"""Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 130 million."""
 
 
 @contextmanager
@@ -46,7 +46,8 @@ def build_pathways(
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
     Where a closed-form pathway of a strength other than 1 leaves its own prompt without the edited answer, it is of strength 1, at which
-    the prompt's value is the base method's: Success is never paid for robustness. With `leave` in its shape it is the base method's anyway.
+    the prompt's value is the base method's: Success is never paid for robustness. With `leave` in its shape it leaves that prompt's
+    key as it is.
 
     Args:
         examples: one for each request, in the order of `base.keys`.

@@ -1,8 +1,9 @@
 """The closed-form pathway: gates that are linear discriminants, in front of one stored key. Nothing is trained.
 
 Where one of its detectors opens, the key becomes s·k₀, with k₀ the key of the edited prompt, at which the edit is exact: Ŵk̂ = s·v*. That
-is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008 with two detectors. A key that is all but k₀ already (`leave`)
-stays what it is: there the base method's edit holds, and a stronger one would only reach what follows ("… is not").
+is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008 with two detectors. A key that is near k₀ already (`leave`, a
+cosine) stays what it is, that of the edited prompt above all: what follows there ("… is not") is reached no further than by the base
+method.
 
 A detector is a direction w and a threshold. w separates the keys a pathway must catch (positives) from those it must leave alone:
 
@@ -63,7 +64,7 @@ class ClosedForm:
             for the subject's own words.
         margin_around: of the detector for other words.
         strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
-            prompt would lose its answer by it, which it cannot where that prompt's key is left as it is.
+            prompt would lose its answer by it; with `leave` that prompt's key is left as it is.
         ridge: ρ.
         spread: σ.
         text_weight: of C.
@@ -87,11 +88,14 @@ class ClosedForm:
         if not 0 <= self.hard_share < 1:
             raise EditError(f"rep.closed.hard_share: {self.hard_share} is not at least 0 and below 1")
         for name in ("ridge", "strength"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not positive")
         for name in ("spread", "text_weight", "hard_weight"):
-            if getattr(self, name) < 0:
-                raise EditError(f"rep.closed.{name}: {getattr(self, name)} is negative")
+            if not getattr(self, name) >= 0:
+                raise EditError(f"rep.closed.{name}: {getattr(self, name)} is negative or no number")
+        for name in ("margin", "margin_around"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not between 0 and 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +200,8 @@ def fit_detector(
 
 
 def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedForm, moment: Tensor | None) -> dict[str, float]:
-    """Set the closed-form pathway `name` of one layer; returns the share of training keys and of unseen text at which it is open.
+    """Set the closed-form pathway `name` of one layer; returns the share of training keys at which it is open, and of unseen
+    text at which it acts.
 
     Raises:
         EditError: there is no text to tell the subject from.

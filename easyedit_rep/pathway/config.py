@@ -10,6 +10,15 @@ from ..errors import EditError
 
 KINDS = ("paper", "closed")
 
+CLOSEST = 0.99
+"""Of `leave`: rounding, of 16-bit keys above all, must not part a pathway's key from itself."""
+
+
+def check_leave(leave: float | None) -> None:
+    """Raise `EditError` unless `leave` is None or a cosine that rounding cannot cross."""
+    if leave is not None and not 0 < leave <= CLOSEST:
+        raise EditError(f"leave: {leave} is not above 0 and at most {CLOSEST}; null leaves no key as it is")
+
 
 @dataclass
 class RepConfig(PeftConfig):
@@ -46,12 +55,15 @@ class RepConfig(PeftConfig):
             self.target_modules = set(self.target_modules)
         if self.kind not in KINDS:
             raise EditError(f"pathway.kind: {self.kind!r} is not one of {', '.join(KINDS)}")
+        check_leave(self.leave)
 
     @property
     def shape(self) -> dict[str, Any]:
-        """What a pathway is rebuilt from: the fields that are REP's own, without where it sits."""
+        """What a pathway is rebuilt from: the fields that are REP's own, without where it sits. `leave` is younger than edits that may be
+        compared or read elsewhere, and only there where it says something."""
         elsewhere = {f.name for f in fields(PeftConfig)} | {"target_modules", "bundle"}
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in elsewhere}
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in elsewhere}
+        return found if self.leave is not None else {name: value for name, value in found.items() if name != "leave"}
 
     def at(self, module: str | None) -> "Parts":
         """What an adapter of this configuration has at `module`: one pathway, unless it is a bundle of saved edits."""

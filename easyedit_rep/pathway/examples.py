@@ -96,7 +96,7 @@ class Examples:
         tok = memory.tok
         prompts = training_prompts(request, queries, memory.contexts, config)
         located = [locate(tok, p) for p in prompts]
-        own = {i: _start(tok, located[i], p) for i, p in enumerate(prompts) if p.subject == request.subject}
+        own = {i: first_from(tok, p.text, len(p.prefix)) for i, p in enumerate(prompts) if p.subject == request.subject}
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
@@ -107,13 +107,16 @@ class Examples:
             names = (*queries.rephrase.in_domain, *queries.shuffle.in_domain)
             for fact, p in prompts_after_fact(request, queries.rephrase.in_domain, names, text, config.after_fact, seed):
                 row = locate(tok, p)
-                after.append((row, first_from(tok, p.text, len(fact.rstrip())), _start(tok, row, p)))
+                if len(row.ids) <= memory.anatomy.max_positions:  # the fact and a prompt may be twice as long as what was checked
+                    after.append((row, first_from(tok, p.text, len(fact.rstrip())), first_from(tok, p.text, len(p.prefix))))
         same: tuple[list[list[int]], ...] = ([], [])
         if config.same_words and occurrences is not None:
-            names, rng = (request.subject, *queries.rephrase.in_domain), random.Random(f"words/{seed}/{request.subject}")
+            # A shuffled subject may be no more than another's word.
+            names = dict.fromkeys(p.subject for p in prompts if p.subject not in queries.shuffle.in_domain)
+            rng = random.Random(f"words/{seed}/{request.subject}")
             for mine, group in zip((True, False), same, strict=True):
                 last = dict.fromkeys(p.ids[p.last] for p, yes in zip(located, own_word, strict=True) if yes == mine)
-                group += bare_words(tok, list(last), names, occurrences, config.same_words, rng)
+                group += bare_words(tok, list(last), list(names), occurrences, config.same_words, rng)
         kinds = tuple(_kind(p, request, queries) for p in prompts)
         return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same)
 
@@ -174,8 +177,3 @@ def read_training_keys(
         out.append(example.keys(tokens[start : start + len(rows)], star, target, text_keys))
         start += len(rows)
     return out
-
-
-def _start(tok, located: Located, prompt: Prompt) -> int:
-    """Index of the subject's first token."""
-    return max(0, located.last + 1 - len(tok(" " + prompt.subject, add_special_tokens=False)["input_ids"]))

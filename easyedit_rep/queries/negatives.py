@@ -64,7 +64,7 @@ def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str],
         elif kind == 0:
             name = rng.choice(APPOSITIONS).replace("{}", rng.choice((name, close)))
         out.setdefault(name)
-    return [name for name in out if name != subject and name not in rephrases]
+    return [name for name in out if subject.strip() not in name and name not in rephrases]
 
 
 def negative_prompts(request: EditRequest, rephrases: Sequence[str], text: OrdinaryText, n: int, seed: int) -> list[Prompt]:
@@ -88,7 +88,8 @@ def prompts_after_fact(
     """Up to `n` pairs of the edited fact, about the subject or one of its `names`, and a prompt about another that goes on from there.
 
     "Toyota Cresta is produced by BMW. " and then "Toyota Ontario is produced by": its first word is close to the subject's last one, as
-    it is in a shuffled subject, and only the text between tells them apart. Two thirds share first words. Fixed by `seed` and the subject.
+    it is in a shuffled subject, and only the text between tells them apart. Two thirds share first words, if the subject has several. Fixed
+    by `seed` and the subject.
     """
     rng = random.Random(f"after/{seed}/{request.subject}")
     words = request.subject.split()
@@ -97,7 +98,7 @@ def prompts_after_fact(
         head, name = " ".join(words[: rng.randrange(1, max(2, len(words)))]), rng.choice(text.names).split()[-1]
         others[f"{head} {name}" if len(words) > 1 else name] = None
     out = []
-    for subject in (other for other in others if other != request.subject and other not in rephrases):
+    for subject in (other for other in others if request.subject.strip() not in other and other not in rephrases):
         name = rng.choice(names) if names and rng.random() < 0.5 else request.subject
         stated = request.located.with_subject(name).text
         fact = f"{stated}{continuation_text(stated, request.target_new.rstrip())}. "

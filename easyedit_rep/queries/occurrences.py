@@ -58,7 +58,7 @@ class Occurrences:
 
 def bare_words(tok, tokens: Sequence[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random) -> list[list[int]]:
     """Up to `n` windows for each of `tokens`, none of which ends in one of `names`, whatever its case: there it is named indeed."""
-    folded, out = tuple(name.casefold() for name in names), []
+    folded, out = tuple(name.strip().casefold() for name in names), []
     for token in tokens:
         if token in occurrences.special:
             continue

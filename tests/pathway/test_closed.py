@@ -230,8 +230,12 @@ def test_too_little_text_is_refused(direction):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"false_fire": 0.0}, {"false_fire": 1.0}, {"hard_share": 1.0}, {"ridge": 0.0}, {"strength": -1.0}, {"spread": -0.1}]
+    ("name", "value"),
+    [
+        *[("false_fire", 0.0), ("false_fire", 1.0), ("hard_share", 1.0), ("ridge", 0.0), ("strength", -1.0), ("strength", math.nan)],
+        *[("spread", -0.1), ("margin", -0.1), ("margin", math.nan), ("margin_around", 1.1)],
+    ],
 )
-def test_wrong_options_are_refused_by_name(wrong):
-    with pytest.raises(EditError, match=f"rep.closed.{next(iter(wrong))}"):
-        ClosedForm(**wrong)
+def test_wrong_options_are_refused_by_name(name, value):
+    with pytest.raises(EditError, match=f"rep.closed.{name}"):
+        ClosedForm(**{name: value})

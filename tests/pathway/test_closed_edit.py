@@ -134,7 +134,7 @@ def test_no_strength_costs_a_prompt_its_answer(make_editor, monkeypatch):
 
 def test_at_the_edited_prompt_itself_a_key_is_left_as_it_is(make_editor):
     """Bit for bit what the base method alone does there, however strong the pathway is elsewhere."""
-    editor = make_editor(pathway=PathwayShape(kind="closed", detectors=2, leave=0.999), closed=ClosedForm(false_fire=0.2, strength=2.0))
+    editor = make_editor(pathway=PathwayShape(kind="closed", detectors=2, leave=0.99), closed=ClosedForm(false_fire=0.2, strength=2.0))
     bare = editor.install(editor.base_edit(REQUESTS[0]))
     raw = inputs(editor, REQUESTS[0].text)
     bare.undo()
@@ -146,3 +146,33 @@ def test_at_the_edited_prompt_itself_a_key_is_left_as_it_is(make_editor):
     assert layer.gate_logit(raw[1][at], edit.pathway_names[0]) > 0, "its detector opens"
     assert torch.equal(inputs(editor, REQUESTS[0].text)[1][at], raw[1][at])
     edit.undo()
+
+
+def test_what_leaves_the_prompt_alone_need_not_be_asked_about_it(make_editor, monkeypatch):
+    monkeypatch.setattr(build, "predict", lambda *_args: pytest.fail("the prompt was asked"))
+    editor = make_editor(pathway=PathwayShape(kind="closed", detectors=2, leave=0.8))
+    keys = [editor.robustify(editor.base_edit(REQUESTS[0])).pathways[0].tensors[1]["rep_key.weight"]]
+    plain = make_editor(closed=ClosedForm(false_fire=0.01, strength=1.0))
+    keys.append(plain.robustify(plain.base_edit(REQUESTS[0])).pathways[0].tensors[1]["rep_key.weight"])
+    torch.testing.assert_close(keys[0], 2 * keys[1])
+
+
+@pytest.mark.parametrize("without", ["after_fact", "same_words", "other_subjects"])
+def test_every_kind_of_negative_reaches_the_gates(make_editor, without):
+    editor = make_editor()
+    edit = editor.base_edit(REQUESTS[0])
+    training = editor.hparams.rep.training
+    gates = []
+    for changes in ({}, {}, {without: 0}):
+        pathway = editor.robustify(edit, training=replace(training, **changes)).pathways[0]
+        gates.append(torch.cat([tensors["rep_gate.weight"] for tensors in pathway.tensors.values()]))
+    assert torch.equal(gates[0], gates[1]) and not torch.equal(gates[0], gates[2])
+
+
+def test_a_trained_one_reads_nothing_that_is_for_gates_in_closed_form(make_editor, monkeypatch):
+    seen = []
+    real = build.read_training_keys
+    monkeypatch.setattr(build, "read_training_keys", lambda *args: seen.extend(args[2]) or real(*args))
+    editor = make_editor(pathway=PathwayShape(rank=2), training=PathwayTraining(gate_negatives=1.0, after_fact=8, same_words=4, steps=1))
+    editor.robustify(editor.base_edit(REQUESTS[1]))
+    assert seen and not any(example.after or any(example.same) for example in seen)

@@ -12,6 +12,7 @@ from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.model import attach, detach, detached_state, layers_of, load_state
+from easyedit_rep.rep_options import PathwayShape
 
 D = 48
 IDS = torch.tensor([[1, 17, 40, 99, 7, 250, 31, 8]])
@@ -84,6 +85,33 @@ def test_a_key_that_is_near_its_pathways_own_is_left_and_no_other_moves_it(keys)
     assert layer.is_open(near, "p1").all(), "asked alone, it would"
     layer.set_adapter(["p1"], inference_mode=True)
     assert torch.equal(layer.adapt(near), layer.rep_key["p1"].weight[:, 0].expand_as(near))
+
+
+def test_a_key_that_is_left_is_left_by_the_papers_kind_too(keys):
+    layer = RepLayer(nn.Linear(D, 32), "p0", closed(leave=0.9)).eval()
+    layer.update_layer("paper", RepConfig(target_modules=["x"], rank=4, threshold=0.0, inference_mode=True))
+    nn.init.normal_(layer.rep_up["paper"].weight)
+    fill(layer, "p0", 0)
+    with torch.no_grad():
+        layer.rep_gate["p0"].bias.fill_(1000.0)
+    own = layer.rep_key["p0"].weight[:, 0]
+    near = 2 * own + 0.01 * keys
+    layer.set_adapter(["paper"], inference_mode=True)
+    assert not torch.allclose(layer.adapt(near), near), "alone, that one moves it"
+    layer.set_adapter(["paper", "p0"], inference_mode=True)
+    assert torch.equal(layer.adapt(near), near)
+
+
+@pytest.mark.parametrize("leave", [0.0, -0.5, 1.0, float("nan")])
+def test_a_cosine_that_rounding_may_cross_is_refused(leave):
+    for make in (lambda: closed(leave=leave), lambda: PathwayShape(kind="closed", leave=leave)):
+        with pytest.raises(EditError, match=r"leave: .* is not above 0 and at most 0\.99"):
+            make()
+
+
+def test_a_shape_says_leave_only_where_it_says_something():
+    assert "leave" not in closed().shape and closed(leave=0.8).shape["leave"] == 0.8
+    assert RepConfig(**closed(leave=0.8).shape).leave == 0.8
 
 
 def test_order_of_pathways_does_not_matter(keys):

@@ -93,7 +93,7 @@ def test_negatives_are_other_tokens_never_the_subjects_last(llama, tok, make_mem
     own = [p.subject == "Ann Lee" for p in prompts]  # what follows the subject is read after the request's own only
     assert len(groups["prompt"]) == sum(len(p.ids) - 1 if mine else p.last for p, mine in zip(located, own, strict=True))
     assert torch.equal(groups["text"], text_keys)
-    words = tok.tokenize(" Ann Lee")
+    words = [token for token in tok.tokenize(" Ann Lee") if token.strip("Ġ▁")]  # a space before it is not the subject's
     assert len(groups["subject"]) == sum(own) * (len(words) - 1)
     last = torch.cat([keys.positives, keys.prompt[None]])
     for kind, rows in groups.items():
@@ -160,3 +160,12 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
     assert plain.after == () and not any(len(part) for part in plain.same)
     for name, rows in plain.negatives.items():
         torch.testing.assert_close(rows, keys.negatives[name], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_do_not_fit_the_models_positions_are_left_out(llama, tok, make_memory, corpus, monkeypatch):
+    memory = make_memory(llama, tok, contexts=CONTEXTS[:2])
+    text, config = OrdinaryText.from_corpus(corpus, 20, seed=0), replace(PAPER, after_fact=8)
+    lengths = sorted(len(p.ids) for p, _, _ in Examples.of(memory, REQUEST, QUERIES, config, text, 0).after)
+    monkeypatch.setattr(memory.anatomy, "max_positions", lengths[-1] - 1)
+    kept = Examples.of(memory, REQUEST, QUERIES, config, text, 0).after
+    assert 0 < len(kept) < len(lengths) and all(len(p.ids) < lengths[-1] for p, _, _ in kept)

@@ -28,6 +28,8 @@ def test_other_subjects_are_never_the_subject_and_often_close():
     others = other_subjects("Toyota Cresta", rephrases, TEXT.names, 64, random.Random(0))
     assert len(set(others)) == len(others)
     assert "Toyota Cresta" not in others and not set(rephrases) & set(others)
+    same = other_subjects("Otto Brandt", (), ("Brandt", "Otto"), 64, random.Random(0))
+    assert same and not any("Otto Brandt" in other for other in same), "an apposition is the subject still"
     assert not any("Cresta" in other for other in others), "the last word alone is a form of the subject"
     assert any(other.startswith("Toyota ") for other in others)
     assert any(other.startswith("the sedan ") for other in others)
