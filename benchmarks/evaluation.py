@@ -17,13 +17,14 @@ from .models import editor_of, facts_of
 
 
 def questions(editor: RobustEditor, request: EditRequest) -> dict[str, list[tuple[str, str]]]:
-    """{"short questions" | "long contexts": (text, target) of each}."""
+    """{"all questions" | "short questions" | "long contexts": (text, target) of each}."""
     prompts, target = editor.queries(request).prompts(request.located), request.target_new
     short = [(text, target) for text in (request.text, *request.rephrase_prompts)]
     short += [(request.text, request.ground_truth)] if request.ground_truth else []
     short += [(p.text, target) for kind in ("rephrase", "shuffle") for half in prompts[kind].values() for p in half]
     short += [(q.prompt, q.answer) for group in request.locality.values() for q in group]
-    return {"short questions": short, "long contexts": [(p.text, target) for half in prompts["long"].values() for p in half]}
+    long = [(p.text, target) for half in prompts["long"].values() for p in half]
+    return {"all questions": short + long, "short questions": short, "long contexts": long}
 
 
 def _one_by_one(editor: RobustEditor, asked: list[tuple[str, str]]) -> list[Prediction]:
@@ -43,9 +44,9 @@ def _together(editor: RobustEditor, asked: list[tuple[str, str]]) -> list[Predic
 def cases(setting: Setting) -> Iterator[Case]:
     editor = editor_of(setting, "ROME")
     facts = facts_of(setting, setting.repeats)
-    parts = [questions(editor, fact) for fact in facts]
-    wholes = {"all questions": [[pair for part in asked.values() for pair in part] for asked in parts]}
-    for name, by_turn in (wholes | {kind: [asked[kind] for asked in parts] for kind in parts[0]}).items():
+    records = [questions(editor, fact) for fact in facts]
+    for name in records[0]:
+        by_turn = [record[name] for record in records]
         yield Case(
             f"{name} of a record, {len(by_turn[0])} in the first, {setting.model}, {name_of(setting.dtype)}",
             {

@@ -26,8 +26,14 @@ from easyedit_rep.evaluation.robustness import evaluate, finish_locality
 from easyedit_rep.hparams import load_hparams
 
 TRAINED = {
-    **{"steps": 100, "lr": 2e-3, "align": "both", "gate_negatives": 1.0, "negatives_per_step": 512, "subject_forms": True},
-    **{"after_fact": 0, "same_words": 0},
+    "steps": 100,
+    "lr": 2e-3,
+    "align": "both",
+    "gate_negatives": 1.0,
+    "negatives_per_step": 512,
+    "subject_forms": True,
+    "after_fact": 0,
+    "same_words": 0,
 }
 """The paper's pathway as it was tuned for bench-llama, with negatives."""
 

@@ -34,10 +34,11 @@ class Prompt(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Token ids of a prompt, special tokens included, and the index of the subject's last token."""
+    """Token ids of a prompt, special tokens included, and the indices of the subject's last token and of its first."""
 
     ids: list[int]
     last: int
+    first: int
 
 
 def with_offsets(tok):
@@ -60,7 +61,7 @@ def _encode(tok, text: str) -> tuple[list[int], list[tuple[int, int]]]:
 
 
 def locate(tok, prompt: Prompt) -> Located:
-    """Encode `prompt` and find the last token that covers a character of the subject.
+    """Encode `prompt` and find the last and the first token that cover a character of the subject.
 
     The token that holds the subject's last character counts even when it also holds what follows (`"U.S" + "."`).
     """
@@ -70,13 +71,7 @@ def locate(tok, prompt: Prompt) -> Located:
     inside = [i for i, (a, b) in enumerate(offsets) if b > a and a < end and b > begin]
     if not inside:
         raise EditError(f"the tokenizer gives no token to subject {prompt.subject!r} in {prompt.text!r}: check the subject's characters")
-    return Located(ids, inside[-1])
-
-
-def first_from(tok, text: str, begin: int) -> int:
-    """Index of the first token of `text` that covers a character from `begin` on."""
-    _ids, offsets = _encode(tok, text)
-    return next(i for i, (a, b) in enumerate(offsets) if b > a and b > begin)
+    return Located(ids, inside[-1], inside[0])
 
 
 def continuation(tok, text: str, target: str) -> tuple[list[int], list[int]]:

@@ -175,9 +175,7 @@ def fit_detector(
     scatter, negatives = background.moment.clone(), count * mean
     for centred in (g - middle for g in positives):
         scatter.addmm_(centred.T, centred, alpha=options.spread / len(positives) / len(centred))
-    met, held = mean.new_empty(0, len(mean)), mean.new_empty(0, len(mean))
-    if words is not None and len(words):
-        met, held = _divided(words)
+    met, held = _divided(seen[:0] if words is None else words)
     if len(met):
         scatter.addmm_(met.T, met, alpha=1 / len(met))
         negatives, count = negatives + met.mean(0), count + 1

@@ -61,9 +61,8 @@ class RepConfig(PeftConfig):
     def shape(self) -> dict[str, Any]:
         """What a pathway is rebuilt from: the fields that are REP's own, without where it sits. `leave` is younger than edits that may be
         compared or read elsewhere, and only there where it says something."""
-        elsewhere = {f.name for f in fields(PeftConfig)} | {"target_modules", "bundle"}
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in elsewhere}
-        return found if self.leave is not None else {name: value for name, value in found.items() if name != "leave"}
+        out = {f.name for f in fields(PeftConfig)} | {"target_modules", "bundle"} | ({"leave"} if self.leave is None else set())
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in out}
 
     def at(self, module: str | None) -> "Parts":
         """What an adapter of this configuration has at `module`: one pathway, unless it is a bundle of saved edits."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..memory.keys import read_token_keys
-from ..memory.tokens import Located, Prompt, first_from, locate
+from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
 from ..queries.forms import subject_forms
@@ -67,7 +67,7 @@ class Examples:
         others: prompts about other subjects.
         kinds: of each training prompt, what it is like: `subject`, `rephrase`, `shuffle`, `long` or `forms`.
         own_word: of each, whether its subject's last token is one of the request's own subject's.
-        after: prompts about other subjects behind the edited fact -> (index of the first token that is not the fact's, of the subject's).
+        after: prompts about other subjects behind the edited fact, and of each the index of the first token that is not the fact's.
         same: texts that end in a training prompt's last token, an own word or another, without naming the subject.
     """
 
@@ -77,7 +77,7 @@ class Examples:
     others: Sequence[Located]
     kinds: tuple[str, ...]
     own_word: tuple[bool, ...]
-    after: Sequence[tuple[Located, int, int]] = ()
+    after: Sequence[tuple[Located, int]] = ()
     same: tuple[Sequence[list[int]], ...] = ((), ())
 
     @classmethod
@@ -96,7 +96,7 @@ class Examples:
         tok = memory.tok
         prompts = training_prompts(request, queries, memory.contexts, config)
         located = [locate(tok, p) for p in prompts]
-        own = {i: first_from(tok, p.text, len(p.prefix)) for i, p in enumerate(prompts) if p.subject == request.subject}
+        own = {i: located[i].first for i, p in enumerate(prompts) if p.subject == request.subject}
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
@@ -108,7 +108,8 @@ class Examples:
             for fact, p in prompts_after_fact(request, queries.rephrase.in_domain, names, text, config.after_fact, seed):
                 row = locate(tok, p)
                 if len(row.ids) <= memory.anatomy.max_positions:  # the fact and a prompt may be twice as long as what was checked
-                    after.append((row, first_from(tok, p.text, len(fact.rstrip())), first_from(tok, p.text, len(p.prefix))))
+                    stated = fact.rstrip()
+                    after.append((row, locate(tok, Prompt(stated, p.text.removeprefix(stated), "")).first))
         same: tuple[list[list[int]], ...] = ([], [])
         if config.same_words and occurrences is not None:
             # A shuffled subject may be no more than another's word.
@@ -124,7 +125,7 @@ class Examples:
         """Token ids to read. What follows a subject is the same words again and again; it is read, for negatives, after the
         request's own subject only."""
         own = [p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)]
-        return [*own, *(p.ids for p in self.others), *(p.ids for p, _, _ in self.after), *self.same[0], *self.same[1]]
+        return [*own, *(p.ids for p in self.others), *(p.ids for p, _ in self.after), *self.same[0], *self.same[1]]
 
     def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, text_keys: Tensor | None) -> TrainingKeys:
         """Training data from the keys of every token of `texts()`, k*, its target direction and (m, D) keys of ordinary text."""
@@ -148,7 +149,7 @@ class Examples:
         shut = torch.cat([before[0], *behind])
         after = ()
         if after_rows:
-            spans = [((row[start:], row[name : p.last + 1])) for row, (p, start, name) in zip(after_rows, self.after, strict=True)]
+            spans = [(row[start:], row[p.first : p.last + 1]) for row, (p, start) in zip(after_rows, self.after, strict=True)]
             after = tuple(torch.cat(part) for part in zip(*spans, strict=True))
         words = tuple(torch.stack([row[-1] for row in part]) if part else keys[:0] for part in same)
         return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word, after, words)

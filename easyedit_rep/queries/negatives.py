@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..datasets.corpus import Corpus
@@ -64,7 +64,12 @@ def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str],
         elif kind == 0:
             name = rng.choice(APPOSITIONS).replace("{}", rng.choice((name, close)))
         out.setdefault(name)
-    return [name for name in out if subject.strip() not in name and name not in rephrases]
+    return _others_among(out, subject, rephrases)
+
+
+def _others_among(names: Iterable[str], subject: str, rephrases: Sequence[str]) -> list[str]:
+    """Those of `names` that do not mean the subject."""
+    return [name for name in names if subject.strip() not in name and name not in rephrases]
 
 
 def negative_prompts(request: EditRequest, rephrases: Sequence[str], text: OrdinaryText, n: int, seed: int) -> list[Prompt]:
@@ -98,7 +103,7 @@ def prompts_after_fact(
         head, name = " ".join(words[: rng.randrange(1, max(2, len(words)))]), rng.choice(text.names).split()[-1]
         others[f"{head} {name}" if len(words) > 1 else name] = None
     out = []
-    for subject in (other for other in others if request.subject.strip() not in other and other not in rephrases):
+    for subject in _others_among(others, request.subject, rephrases):
         name = rng.choice(names) if names and rng.random() < 0.5 else request.subject
         stated = request.located.with_subject(name).text
         fact = f"{stated}{continuation_text(stated, request.target_new.rstrip())}. "

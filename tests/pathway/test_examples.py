@@ -141,12 +141,12 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
     facts = prompts_after_fact(REQUEST, ("A. Lee",), ("A. Lee", "Lee Ann"), text, 5, 0)
     assert len(example.after) == len(facts) > 0
     whole, subjects = [], []
-    for (fact, prompt), (located, start, name) in zip(facts, example.after, strict=True):
+    for (fact, prompt), (located, start) in zip(facts, example.after, strict=True):
         assert tok.decode(located.ids[start:]).strip() == prompt.text.removeprefix(fact).strip()
-        assert prompt.subject in tok.decode(located.ids[name : located.last + 1])
+        assert prompt.subject in tok.decode(located.ids[located.first : located.last + 1])
         found = read_token_keys(memory.anatomy, [located.ids], [1])[1][0]
         whole.append(found[start:])
-        subjects.append(found[name : located.last + 1])
+        subjects.append(found[located.first : located.last + 1])
     for got, want in zip(keys.after, (whole, subjects), strict=True):
         torch.testing.assert_close(got, torch.cat(want), rtol=1e-4, atol=1e-5)
     for own, windows, got in zip((True, False), example.same, keys.same, strict=True):
@@ -165,7 +165,7 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
 def test_rows_that_do_not_fit_the_models_positions_are_left_out(llama, tok, make_memory, corpus, monkeypatch):
     memory = make_memory(llama, tok, contexts=CONTEXTS[:2])
     text, config = OrdinaryText.from_corpus(corpus, 20, seed=0), replace(PAPER, after_fact=8)
-    lengths = sorted(len(p.ids) for p, _, _ in Examples.of(memory, REQUEST, QUERIES, config, text, 0).after)
+    lengths = sorted(len(p.ids) for p, _ in Examples.of(memory, REQUEST, QUERIES, config, text, 0).after)
     monkeypatch.setattr(memory.anatomy, "max_positions", lengths[-1] - 1)
     kept = Examples.of(memory, REQUEST, QUERIES, config, text, 0).after
-    assert 0 < len(kept) < len(lengths) and all(len(p.ids) < lengths[-1] for p, _, _ in kept)
+    assert 0 < len(kept) < len(lengths) and all(len(p.ids) < lengths[-1] for p, _ in kept)
