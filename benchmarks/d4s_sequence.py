@@ -1,40 +1,55 @@
-"""A sequence of D4S edits from end to end: z*, keys, the update and the model's weights, one fact after another, all staying.
+"""A sequence of D4S edits from end to end, plain and with a pathway each: z*, keys, the update and the model's weights, all edits staying.
 
-It is run once: what matters is that the last edits take as long as the first, and how long that is.
+Each is run once: what matters is that the last edits take as long as the first, and how long that is.
 """
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
+
+from tqdm.auto import tqdm
+
+from easyedit_rep import RobustEditor
 
 from .common import Case, Setting, clock, name_of
-from .models import editor_of, facts_of
+from .models import editor_of, sequence_of
 
 EDITS = 1000
 
 
-def cases(setting: Setting) -> Iterator[Case]:
-    editor = editor_of(setting, "D4S")
-    n = setting.n or EDITS
-    facts = facts_of(setting, None)
-    taken: list[float] = []
+def with_pathways(editor: RobustEditor, pathways: bool) -> RobustEditor:
+    """`editor` as it is, or without pathways; both share what was read from the unedited model."""
+    rep = replace(editor.hparams.rep, pathways=pathways)
+    twin = RobustEditor(type(editor.hparams)(**{**vars(editor.hparams), "rep": rep}), editor.model, editor.tok)
+    twin.unedited = editor.unedited
+    return twin
+
+
+def case(setting: Setting, editor: RobustEditor, title: str, n: int) -> Case:
+    facts = sequence_of(setting, n)
+    whole: list[float] = []
+    parts: list[dict[str, float]] = []
 
     def sequence(_turn: int):
-        for i in range(n):
-            _, seconds = clock(lambda i=i: editor.apply(facts[i % len(facts)]), 0, setting.device)
-            taken.append(seconds)
+        for i in tqdm(range(n), desc=title, unit="edit"):
+            # Again from the first where there are no more facts: the sequence then carries one of them twice.
+            edit, seconds = clock(lambda _, i=i: editor.apply(facts[i % len(facts)]), 0, setting.device)
+            whole.append(seconds)
+            parts.append(edit.seconds)
         return editor.norms()
 
     def compare(results: dict) -> dict[str, float]:
         tenth = max(1, n // 10)
         (norms,) = results.values()
-        return {
-            "median seconds of the first tenth": statistics.median(taken[:tenth]),
-            "of the last tenth": statistics.median(taken[-tenth:]),
-            "largest growth of mean |w|": max(norm["weight"] / norm["original"] for norm in norms.values()),
-        }
+        out = {}
+        for when, part in (("the first tenth", slice(tenth)), ("the last", slice(-tenth, None))):
+            out[f"median seconds of an edit in {when}"] = statistics.median(whole[part])
+            for name in parts[0]:
+                out[f"of its {name} in {when}"] = statistics.median(p[name] for p in parts[part])
+        return {**out, "largest growth of mean |w|": max(norm["weight"] / norm["original"] for norm in norms.values())}
 
-    yield Case(
-        f"{n} D4S edits, {setting.model}, {name_of(setting.dtype)}, layers {editor.hparams.layers}",
+    return Case(
+        f"{n} {title} edits, {setting.model}, {name_of(setting.dtype)}, layers {editor.hparams.layers}",
         {"one after another": sequence},
         "one after another",
         compare,
@@ -43,4 +58,11 @@ def cases(setting: Setting) -> Iterator[Case]:
         work=float(n),
         unit="edits",
     )
-    editor.ledger.undo_all()
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    editor = editor_of(setting, "D4S")
+    for title, pathways in (("D4S", False), ("D4S + REP", True)):
+        twin = with_pathways(editor, pathways)
+        yield case(setting, twin, title, setting.n or EDITS)
+        twin.ledger.undo_all()

@@ -49,16 +49,21 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def square(rows: Tensor) -> Tensor:
+    """rowsᵀ · rows (D, D) of (n, D), in their dtype."""
+    if rows.device.type == "cpu" and rows.dtype == torch.float32 and _has_onednn():
+        columns = rows.T.contiguous()
+        return _onednn(columns, columns, None)
+    return rows.T @ rows
+
+
 def gram(rows: Tensor) -> Tensor:
     """rowsᵀ · rows (D, D) of (n, D): on a CPU in float32, unless the rows are float64; on a GPU, where float32 may mean TF32, in float64.
 
     The relative error of a float32 product over a thousand rows, 3e-7, is that of the keys, which a float32 model computes alike.
     """
-    if rows.device.type == "cpu" and rows.dtype != torch.float64 and _has_onednn():
-        columns = rows.float().T.contiguous()
-        return _onednn(columns, columns, None)
-    rows = rows.double()
-    return rows.T @ rows
+    fast = rows.device.type == "cpu" and rows.dtype != torch.float64 and _has_onednn()
+    return square(rows.float() if fast else rows.double())
 
 
 class _Forward:

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EditError
+from ..memory.linear import square
 from .layer import RepLayer
 from .training import TrainingKeys
 
@@ -146,10 +147,10 @@ class Background:
     def of(cls, negatives: Sequence[Tensor], text: Tensor, moment: Tensor | None, options: ClosedForm) -> "Background":
         """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, and of C (D, D); None: that of `text`."""
         seen, unseen = _divided(text)
-        c = seen.T @ seen / len(seen) if moment is None else moment.to(seen)
+        c = square(seen) / len(seen) if moment is None else moment.to(seen)
         means = [*(g.mean(0) for g in negatives), seen.mean(0)]
         count = len(means)
-        moments = sum(g.T @ g / len(g) for g in negatives) + c  # one after another: each is as large as C
+        moments = sum(square(g) / len(g) for g in negatives) + c  # one after another: each is as large as C
         return cls(moments.div_(count).add_(options.text_weight * c), sum(means) / count, count, seen, unseen)
 
 
@@ -174,17 +175,17 @@ def fit_detector(
     middle = torch.stack([g.mean(0) for g in positives]).mean(0)
     scatter, negatives = background.moment.clone(), count * mean
     for centred in (g - middle for g in positives):
-        scatter.addmm_(centred.T, centred, alpha=options.spread / len(positives) / len(centred))
+        scatter.add_(square(centred), alpha=options.spread / len(positives) / len(centred))
     met, held = _divided(seen[:0] if words is None else words)
     if len(met):
-        scatter.addmm_(met.T, met, alpha=1 / len(met))
+        scatter.add_(square(met), alpha=1 / len(met))
         negatives, count = negatives + met.mean(0), count + 1
     ridge = options.ridge * scatter.diagonal().mean()
     weight = _solve(scatter, ridge, middle - negatives / count)
     nearest = round(options.hard_share * len(seen))
     if nearest and options.hard_weight:
         hard = seen[(seen @ weight).topk(nearest).indices]
-        scatter.addmm_(hard.T, hard, alpha=options.hard_weight / len(hard))
+        scatter.add_(square(hard), alpha=options.hard_weight / len(hard))
         negatives, count = negatives + options.hard_weight * hard.mean(0), count + options.hard_weight
         weight = _solve(scatter, ridge, middle - negatives / count)
     weight = weight / ((middle - mean) @ weight)

@@ -193,8 +193,8 @@ class RepLayer(nn.Module, BaseTunerLayer):
         logit = self.gate_logit(keys, adapter)
         if self.rep_kind[adapter] == "paper":
             return logit.sigmoid() > self.rep_threshold[adapter]
-        own = self.part("rep_key", adapter).weight[:, 0].float()
-        return (logit > 0) & (F.cosine_similarity(keys, own, dim=-1)[..., None] < self.rep_leave[adapter])
+        own, opened = self.part("rep_key", adapter).weight[:, 0].float(), logit > 0
+        return opened.masked_scatter(opened, F.cosine_similarity(keys[opened[..., 0]], own, dim=-1) < self.rep_leave[adapter])
 
     def adapt(self, keys: Tensor) -> Tensor:
         """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""
