@@ -17,14 +17,6 @@ from .models import editor_of, sequence_of
 EDITS = 1000
 
 
-def with_pathways(editor: RobustEditor, pathways: bool) -> RobustEditor:
-    """`editor` as it is, or without pathways; both share what was read from the unedited model."""
-    rep = replace(editor.hparams.rep, pathways=pathways)
-    twin = RobustEditor(type(editor.hparams)(**{**vars(editor.hparams), "rep": rep}), editor.model, editor.tok)
-    twin.unedited = editor.unedited
-    return twin
-
-
 def case(setting: Setting, editor: RobustEditor, title: str, n: int) -> Case:
     facts = sequence_of(setting, n)
     whole: list[float] = []
@@ -63,6 +55,6 @@ def case(setting: Setting, editor: RobustEditor, title: str, n: int) -> Case:
 def cases(setting: Setting) -> Iterator[Case]:
     editor = editor_of(setting, "D4S")
     for title, pathways in (("D4S", False), ("D4S + REP", True)):
-        twin = with_pathways(editor, pathways)
-        yield case(setting, twin, title, setting.n or EDITS)
-        twin.ledger.undo_all()
+        editor.hparams.rep = replace(editor.hparams.rep, pathways=pathways)
+        yield case(setting, editor, title, setting.n or EDITS)
+        editor.ledger.undo_all()

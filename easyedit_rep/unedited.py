@@ -1,6 +1,7 @@
 """What an editor reads from the unedited model and its texts: made once, at first use."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from .hparams import REPHyperParams
 from .ledger import Ledger
 from .loading import check_weights
 from .memory.contexts import generate_contexts
-from .memory.covariance import Covariance, collect
+from .memory.covariance import Covariance, Sample, collect
 from .memory.keys import read_token_keys
 from .memory.statistics import load_statistics, save_statistics, statistics_path
 from .methods import METHODS, Memory
@@ -27,6 +28,13 @@ from .queries.negatives import OrdinaryText
 from .queries.occurrences import Occurrences
 
 log = logging.getLogger(__name__)
+
+LOOKED_THROUGH = 200_000
+"""Tokens of the corpus that bare words are looked for in: one that is not among them is rarer than any rate of false fires that could be
+told."""
+
+PARAGRAPH = 256
+"""Tokens of a paragraph of ordinary text that are read."""
 
 
 class Unedited:
@@ -105,20 +113,21 @@ class Unedited:
 
     @cached_property
     def occurrences(self) -> Occurrences:
-        return Occurrences.of(self.tok, self.corpus, self.hparams.rep.seed, min(256, self.anatomy.max_positions))
+        return Occurrences.of(self.tok, self._rows(LOOKED_THROUGH, self.hparams.rep.seed))
 
     @cached_property
     def text_keys(self) -> dict[int, Tensor]:
         """{layer: (text_tokens, D)} keys of ordinary text, for gates that learn when to stay shut."""
-        rows, total, wanted = [], 0, self.hparams.rep.text_tokens
-        for text in self.corpus.shuffled(self.hparams.rep.seed + 1):
-            if total >= wanted:
-                break
-            rows.append(self.tok(text, truncation=True, max_length=min(256, wanted - total, self.anatomy.max_positions))["input_ids"])
-            total += len(rows[-1])
+        rep, layers = self.hparams.rep, self.hparams.layers
+        if not rep.text_tokens:
+            return {layer: self.anatomy.weight(layer).new_empty(0, self.anatomy.key_size(layer), dtype=torch.float32) for layer in layers}
         with pathways_disabled(self.anatomy.model), self.ledger.unedited():
-            tokens = read_token_keys(self.anatomy, rows, self.hparams.layers)
+            tokens = read_token_keys(self.anatomy, self._rows(rep.text_tokens, rep.seed + 1), layers)
         return {layer: torch.cat(keys) for layer, keys in tokens.items()}
+
+    def _rows(self, n_tokens: int, seed: int) -> Sequence[Sequence[int]]:
+        """Token ids of paragraphs of the corpus, in an order fixed by `seed`."""
+        return Sample.of(self.anatomy, self.tok, self.corpus, n_tokens, PARAGRAPH, seed).rows
 
     @cached_property
     def queries(self) -> QueryMaker:

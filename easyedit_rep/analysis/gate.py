@@ -121,7 +121,7 @@ def table(records: Sequence[dict]) -> pandas.DataFrame:
         for (kind, domain), group in found.groupby(["kind", "domain"], sort=False):
             name = {"prompt": "edited prompt", "random": "other subjects"}.get(kind, f"{kind} {domain.upper()}")
             column[f"{name}, open (%)"] = f"{100 * (group['gate'] > level).mean():.1f}"
-        columns[f"{scale} {level:g}" + (" (acts)" if level == own else "")] = column
+        columns[f"{scale} {level:g}" + (" (opens)" if level == own else "")] = column
     return pandas.DataFrame(columns).rename_axis("gate").reset_index()
 
 

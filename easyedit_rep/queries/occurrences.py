@@ -6,18 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..datasets.corpus import Corpus
-
-TOKENS = 200_000
-"""So many of a corpus are looked through: a token that is not among them is rarer than any rate of false fires that could be told."""
-
 BEFORE = 24
 """Tokens of context: in the low layers that are edited a key hardly depends on what is further away."""
 
 
 @dataclass(frozen=True, eq=False)
 class Occurrences:
-    """Tokens of the first texts of a corpus, sorted by id.
+    """Tokens of texts, sorted by id.
 
     Attributes:
         ids: (n,) of all texts, specials included, one text after another.
@@ -32,14 +27,8 @@ class Occurrences:
     special: frozenset[int]
 
     @classmethod
-    def of(cls, tok, corpus: Corpus, seed: int, max_length: int = 256) -> "Occurrences":
-        """Of texts in an order fixed by `seed`, each cut to `max_length` tokens."""
-        rows, total = [], 0
-        for text in corpus.shuffled(seed):
-            rows.append(tok(text, truncation=True, max_length=max_length)["input_ids"])
-            total += len(rows[-1])
-            if total >= TOKENS:
-                break
+    def of(cls, tok, rows: Sequence[Sequence[int]]) -> "Occurrences":
+        """Of texts as token ids, specials included."""
         lengths = [len(row) for row in rows]
         ids = np.concatenate([np.array(row, dtype=np.int64) for row in rows])
         starts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)

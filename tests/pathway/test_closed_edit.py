@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from easyedit_rep import RobustEditor
+from easyedit_rep import EditError, RobustEditor
 from easyedit_rep.evaluation.predict import Prediction
 from easyedit_rep.pathway import build
 from easyedit_rep.pathway.closed import ClosedForm
@@ -54,6 +54,13 @@ def inputs(editor, text):
             finally:
                 handle.remove()
     return seen
+
+
+def test_without_text_there_is_nothing_to_tell_the_subject_from(make_editor):
+    editor = make_editor(text_tokens=0)
+    edit = editor.base_edit(*REQUESTS)
+    with pytest.raises(EditError, match="text_tokens: 0 tokens are too few"):
+        editor.robustify(edit)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -134,7 +134,7 @@ def test_own_prompts_other_tokens_and_those_behind_the_subject(llama, tok, make_
 def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus):
     memory = make_memory(model, tok, contexts=CONTEXTS[:2])
     text = OrdinaryText.from_corpus(corpus, 20, seed=0)
-    occurrences = Occurrences.of(tok, corpus, 0)
+    occurrences = Occurrences.of(tok, [tok(paragraph)["input_ids"] for paragraph in corpus.shuffled(0)])
     config = replace(PAPER, other_subjects=4, after_fact=5, same_words=3)
     example = Examples.of(memory, REQUEST, QUERIES, config, text, 0, occurrences)
     (keys,) = read_training_keys(memory, 1, [example], torch.randn(48)[None], config)

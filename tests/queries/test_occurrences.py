@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from easyedit_rep.datasets.corpus import load_corpus
 from easyedit_rep.queries import occurrences as module
 from easyedit_rep.queries.occurrences import Occurrences, bare_words
 
@@ -16,9 +15,8 @@ def every(found, token):
 @pytest.mark.parametrize("before", [2, 24])
 def test_windows_are_every_place_with_what_stands_before(tok, texts, monkeypatch, before):
     monkeypatch.setattr(module, "BEFORE", before)
-    corpus = load_corpus(texts)
-    found = Occurrences.of(tok, corpus, 3, max_length=16)
-    rows = [tok(text, truncation=True, max_length=16)["input_ids"] for text in corpus.shuffled(3)]
+    rows = [tok(text, truncation=True, max_length=16)["input_ids"] for text in texts]
+    found = Occurrences.of(tok, rows)
     special = set(tok.all_special_ids)
     for token in {row[-1] for row in rows}:
         want = []
@@ -30,15 +28,8 @@ def test_windows_are_every_place_with_what_stands_before(tok, texts, monkeypatch
     assert every(found, 10**6) == []
 
 
-def test_only_so_much_of_a_corpus_is_looked_through(tok, texts, monkeypatch):
-    monkeypatch.setattr(module, "TOKENS", 30)
-    found = Occurrences.of(tok, load_corpus(texts), 0)
-    assert 30 <= len(found.ids) < 30 + 256
-
-
 def test_a_word_that_names_the_subject_is_none(tok):
-    corpus = load_corpus(["I like Ann Lee", "I like Bob Lee", "They like ann lee."])
-    found = Occurrences.of(tok, corpus, 0)
+    found = Occurrences.of(tok, [tok(text)["input_ids"] for text in ("I like Ann Lee", "I like Bob Lee", "They like ann lee.")])
     (last,) = tok(" Lee", add_special_tokens=False)["input_ids"][-1:]
     windows = bare_words(tok, [last, last, *found.special], ["ANN LEE"], found, 1, random.Random(0))
     assert [tok.decode(w, skip_special_tokens=True).strip() for w in windows] == ["I like Bob Lee"] * 2
