@@ -58,7 +58,7 @@ VARIANTS: dict[str, Mapping[str, Mapping]] = {
     "C three times (noise on keys)": {"closed": {"text_weight": 3.0}},
     "strength 1": {"closed": {"strength": 1.0}},
     "strength 2": {"closed": {"strength": 2.0}},
-    "margin 0.5 for other words": {"closed": {"margin_around": 0.5}},
+    "lower margins": {"closed": {"margin": 0.5, "margin_around": 0.65}},
     "false fires 1e-5": {"closed": {"false_fire": 1e-5}},
     "false fires 1e-7": {"closed": {"false_fire": 1e-7}},
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,7 @@ def build_pathways(
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
     stronger = shape.kind == "closed" and closed.strength != 1 and shape.leave is None
+    closed = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
     with ExitStack() as below:
         running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
         for layer in layers:

@@ -60,7 +60,7 @@ class ClosedForm:
     """How a closed-form pathway is made.
 
     Attributes:
-        false_fire: wished share of ordinary tokens at which a pathway opens.
+        false_fire: wished share of ordinary tokens at which an edit's pathways open, in any of its layers.
         margin: lowest threshold, between 0 (the mean of the negatives) and 1 (that of the positives), of a single detector and of that
             for the subject's own words.
         margin_around: of the detector for other words.
@@ -74,8 +74,8 @@ class ClosedForm:
     """
 
     false_fire: float = 1e-6
-    margin: float = 0.5
-    margin_around: float = 0.65
+    margin: float = 0.65
+    margin_around: float = 0.75
     strength: float = 1.0
     ridge: float = 0.1
     spread: float = 5.0

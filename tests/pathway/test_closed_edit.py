@@ -183,3 +183,10 @@ def test_a_trained_one_reads_nothing_that_is_for_gates_in_closed_form(make_edito
     editor = make_editor(pathway=PathwayShape(rank=2), training=PathwayTraining(gate_negatives=1.0, after_fact=8, same_words=4, steps=1))
     editor.robustify(editor.base_edit(REQUESTS[1]))
     assert seen and not any(example.after or any(example.same) for example in seen)
+
+
+def test_the_layers_of_an_edit_share_its_rate(make_editor, monkeypatch):
+    editor, rates, real = make_editor(), [], build.solve_layer
+    monkeypatch.setattr(build, "solve_layer", lambda *args: rates.append(args[3].false_fire) or real(*args))
+    editor.robustify(editor.base_edit(REQUESTS[0]))
+    assert rates == [0.005, 0.005]
