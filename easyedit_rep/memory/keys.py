@@ -1,7 +1,7 @@
 """Reading keys: the inputs of the down-projections, in one forward that stops at the last layer asked for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 
 import torch
 from torch import Tensor, nn
@@ -110,12 +110,23 @@ def read_outputs(anatomy: Anatomy, prompts: Sequence[Located], layer: int) -> Te
     return torch.stack(out)
 
 
-def read_token_keys(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, list[Tensor]]:
-    """Keys of every token of every row: {layer: [(len(row), D) float32, …]}, in the order of `rows`."""
+def read_token_keys(
+    anatomy: Anatomy,
+    rows: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    around: Callable[[int], AbstractContextManager] | None = None,
+) -> dict[int, list[Tensor]]:
+    """Keys of every token of every row: {layer: [(len(row), D) float32, …]}, in the order of `rows`.
+
+    Args:
+        around: what the forward of each batch, numbered, runs inside of.
+    """
     out: dict[int, list[Tensor]] = {layer: [None] * len(rows) for layer in layers}
-    for group in batches([len(row) for row in rows], token_budget(anatomy.embedding_device)):
+    for number, group in enumerate(batches([len(row) for row in rows], token_budget(anatomy.embedding_device))):
         ids, mask = pad([rows[i] for i in group], anatomy.embedding_device)
-        for layer, keys in forward_keys(anatomy, layers, ids, mask).items():
+        with around(number) if around else nullcontext():
+            found = forward_keys(anatomy, layers, ids, mask)
+        for layer, keys in found.items():
             check_finite(keys[mask.to(keys.device).bool()], layer)
             for j, i in enumerate(group):
                 out[layer][i] = keys[j, : len(rows[i])].float()

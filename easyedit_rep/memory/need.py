@@ -52,7 +52,8 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         parameters = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1
         need["pathway"] = 4 * 4 * parameters + 4 * parameters * (layers - 1)
     if hparams.rep.pathways:
-        need["reading keys"] = token_budget(device) * (3 * dtype.itemsize + 4) * size
+        kept = dtype.itemsize * hidden * (layers > 1)  # what comes into a layer, on the way to the next
+        need["reading keys"] = token_budget(device) * ((3 * dtype.itemsize + 4) * size + kept)
         if hparams.rep.pathway.kind == "closed" or hparams.rep.training.gate_negatives:
             need["keys of text"] = 4 * hparams.rep.text_tokens * size * layers
     return need

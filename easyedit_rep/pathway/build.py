@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from ..evaluation.predict import predict
+from ..memory.climb import Climb
 from ..memory.delta import scratch_weights
 from ..methods.base import BaseEdit, Memory
 from .closed import ClosedForm, solve_layer
 from .config import RepConfig
-from .examples import Examples, read_training_keys
+from .examples import Examples, read_training_keys, rows_of
 from .layer import RepLayer
 from .model import detached_state
 from .training import PathwayTraining, train_layer
 
 HELD = 2**28
-"""Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 130 million."""
+"""Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 130 million. As many at most are kept of
+what comes into a layer."""
 
 
 @contextmanager
@@ -64,6 +66,11 @@ def build_pathways(
     names = [str(i) for i in range(len(examples))]
     stronger = shape.kind == "closed" and closed.strength != 1 and shape.leave is None
     closed = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
+    groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
+    climbs = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
+    hidden = anatomy.model.config.get_text_config().hidden_size
+    if hidden * sum(len(row) for climb in climbs for row in climb.rows) > HELD:
+        climbs = [None] * len(groups)
     with ExitStack() as below:
         running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
         for layer in layers:
@@ -74,8 +81,8 @@ def build_pathways(
             # Once for all requests, since it may have to go to a GPU.
             moment = _moment(memory, layer) if shape.kind == "closed" else None
             losses[layer] = []
-            for some in _groups(examples, anatomy.key_size(layer)):
-                keys = read_training_keys(memory, layer, [examples[i] for i in some], base.keys[layer][some], config, text)
+            for some, climb in zip(groups, climbs, strict=True):
+                keys = read_training_keys(memory, layer, [examples[i] for i in some], base.keys[layer][some], config, text, climb)
                 for i, k in zip(some, keys, strict=True):
                     if shape.kind == "closed":
                         losses[layer].append(solve_layer(module, k, names[i], closed, moment))

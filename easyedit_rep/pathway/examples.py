@@ -3,11 +3,12 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from ..memory.keys import read_token_keys
+from ..memory.climb import Climb
 from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
@@ -162,19 +163,24 @@ def read_training_keys(
     stars: Tensor,
     config: PathwayTraining,
     text_keys: Tensor | None = None,
+    climb: Climb | None = None,
 ) -> list[TrainingKeys]:
     """Everything the pathways of one layer need, for all requests, read in one early-stopping pass over the model as it stands.
 
     Args:
         stars: (n, D) k* of each request.
         text_keys: (m, D) keys of ordinary text, negatives for the gate.
+        climb: over `rows_of(examples)`, where keys of a lower layer were read before.
     """
-    texts = [example.texts() for example in examples]
-    tokens = read_token_keys(memory.anatomy, [row for rows in texts for row in rows], [layer])[layer]
+    tokens = iter((climb or Climb(memory.anatomy, rows_of(examples))).token_keys(layer))
     whitened = config.target == "whitened" and layer in memory.covariances
     targets = memory.covariances[layer].solve(stars) if whitened else stars
-    out, start = [], 0
-    for example, rows, star, target in zip(examples, texts, stars, targets, strict=True):
-        out.append(example.keys(tokens[start : start + len(rows)], star, target, text_keys))
-        start += len(rows)
-    return out
+    return [
+        example.keys(list(islice(tokens, len(example.texts()))), star, target, text_keys)
+        for example, star, target in zip(examples, stars, targets, strict=True)
+    ]
+
+
+def rows_of(examples: Sequence[Examples]) -> list[list[int]]:
+    """The token ids that are read for all of them."""
+    return [row for example in examples for row in example.texts()]
