@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from easyedit_rep import EditRequest, RobustEditor
+from easyedit_rep.memory.value_batch import ValueTask, rows_of
 
 from . import theirs
 from .common import Case, Setting, name_of
@@ -35,16 +36,16 @@ def _slowest(editor: RobustEditor, facts: list[EditRequest], n: int) -> tuple[li
 
 
 def floor_of(editor: RobustEditor, request: EditRequest, dtype: torch.dtype) -> str:
-    """Bytes and FLOPs of one step, at least: every weight above the edited layer is read twice (forward and backward), and each replayed
-    token is multiplied with it twice."""
+    """Bytes and FLOPs of one step, at least: every weight above the edited layer is read twice (forward, and backward to the activations),
+    and each replayed token is multiplied with it twice; the head sees the targets' positions alone."""
     anatomy, layer = editor.anatomy, min(editor.hparams.layers)
     weights = sum(p.numel() for i in range(layer + 1, anatomy.n_layers) for p in anatomy.layer(i).parameters() if p.dim() == 2)
     head = anatomy.model.get_output_embeddings().weight.numel()
-    width = len(editor.tok(f"{request.text} {request.target_new}")["input_ids"]) - len(editor.tok(request.located.prefix)["input_ids"])
-    rows = len(set(editor.memory.contexts)) + 1
+    rows = rows_of(editor.tok, ValueTask(request.located, request.target_new, editor.memory.contexts))
     moved = 2 * (weights + head) * dtype.itemsize
-    flops = 4 * rows * (width * weights + head)
-    return f"a step moves at least {moved / 1e6:.0f} MB and takes about {flops / 1e9:.1f} GFLOP ({rows} rows of up to {width} tokens)"
+    replayed, asked = sum(row.width for row in rows), sum(len(row.targets) or 1 for row in rows)
+    flops = 4 * (replayed * weights + asked * head)
+    return f"a step moves at least {moved / 1e6:.0f} MB and takes {flops / 1e9:.1f} GFLOP ({len(rows)} rows, {replayed} tokens)"
 
 
 def cases(setting: Setting) -> Iterator[Case]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pathway:
-    """A trained pathway: its shape and its tensors per edited layer ({layer: {"rep_down.weight": …}})."""
+    """A pathway of either kind: its shape and its tensors per edited layer ({layer: {"rep_gate.weight": …}})."""
 
     config: RepConfig
     tensors: Mapping[int, Mapping[str, Tensor]]

@@ -91,7 +91,8 @@ class REPHyperParams:
 
     @classmethod
     def from_hparams(cls, hparams_name_or_path: str) -> "REPHyperParams":
-        """From a YAML file under hparams/REP/. Paths in it may be relative to the working directory or to the file.
+        """From a YAML file under hparams/REP/. `model_name`, `rep.corpus` and `rep.queries.rephrase_file` may be relative to the
+        working directory or to the file; `stats_dir` and `rep.value_cache` are relative to the working directory.
 
         Raises:
             EditError: unreadable file, another `alg_name`, no `rep:` block, an unknown or missing key, a wrong type.

@@ -11,17 +11,17 @@ A detector is a direction w and a threshold. w separates the keys a pathway must
     S = mean over groups of negatives of E[k kᵀ]  +  C  +  σ · mean over groups of positives of E[(k − m₊)(k − m₊)ᵀ]
 
 with every group (the prompt's other tokens, the subject's first words, other subjects, also right behind the edited fact, text; the
-subject, its rephrases, shuffles, forms) counting the same whatever its size. C, the second moment of keys of ordinary text that the base
-method has anyway, stands for far more text than is read here. The spread of the positives makes w blind to how the name is put. What the
-positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are a group of their detector's, so that w
-asks for the subject and not for the word. Then the text tokens that come nearest (whitened collisions) become one more group, of more
-weight, and w is solved again.
+subject, its rephrases, shuffles, forms) counting the same whatever its size, and in m₋ too. C, the second moment of keys of ordinary text
+that the base method has anyway, stands for far more text than is read here. The spread of the positives makes w blind to how the name is
+put. What the positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are added to S, with weight 1
+beside that mean, and to m₋ as one more group, so that w asks for the subject and not for the word. Then the text tokens that come nearest
+(whitened collisions) are added in the same way, with `hard_weight`, and w is solved again.
 
-Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin`, of the scores of the words behind
-the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, of the score that at most a tenth of the bare
-words reach, and of that which at most the share `false_fire` of text tokens reaches. Text and words that w was not made from tell these;
-the tail of the text by its largest scores and an exponential beyond them (Pickands, 1975, with shape 0), since rates such as 1e-6 cannot
-be counted.
+Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin` (or `margin_around`), of the scores
+of the words behind the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, of the score that at most a
+tenth of the bare words reach, and of that which at most the detector's part of `false_fire` of text tokens reaches. Text and words that w
+was not made from tell these; the tail of the text by its largest scores and an exponential beyond them (Pickands, 1975, with shape 0),
+since rates such as 1e-6 cannot be counted.
 
 With two detectors one is made from the positives whose last token is a word of the subject itself, the other from the rest ("… , a
 prominent figure in French cinema"): one direction for both is a compromise.
@@ -70,7 +70,7 @@ class ClosedForm:
         spread: σ.
         text_weight: of C.
         hard_share: share of the text's tokens that come nearest and are made negatives of their own.
-        hard_weight: their weight; that of all other negatives is 1.
+        hard_weight: their weight; the mean of the other groups has 1.
     """
 
     false_fire: float = 1e-6
@@ -199,8 +199,11 @@ def fit_detector(
 
 
 def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedForm, moment: Tensor | None) -> dict[str, float]:
-    """Set the closed-form pathway `name` of one layer; returns the share of training keys at which it is open, and of unseen
-    text at which it acts.
+    """Set the closed-form pathway `name` of one layer.
+
+    Returns:
+        `open`, the share of training keys at which its gate is open; `false_fire`, the share of unseen text at which it acts; and
+        `threshold`, the higher one of its detectors.
 
     Raises:
         EditError: there is no text to tell the subject from.

@@ -59,8 +59,8 @@ class RepConfig(PeftConfig):
 
     @property
     def shape(self) -> dict[str, Any]:
-        """What a pathway is rebuilt from: the fields that are REP's own, without where it sits. `leave` is younger than edits that may be
-        compared or read elsewhere, and only there where it says something."""
+        """What a pathway is rebuilt from: REP's own fields, without where it sits. `leave` is left out where it is None: shapes then
+        equal those saved before it existed."""
         out = {f.name for f in fields(PeftConfig)} | {"target_modules", "bundle"} | ({"leave"} if self.leave is None else set())
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in out}
 

@@ -104,7 +104,7 @@ def global_randomness_kept(model: nn.Module) -> Iterator[None]:
 
 
 def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Add a trained pathway called `name` beside those already there and switch it on.
+    """Add a pathway called `name` beside those already there and switch it on.
 
     Args:
         tensors: {module name: {"rep_down.weight": …}} as `detached_state` gives them.

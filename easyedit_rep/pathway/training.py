@@ -2,7 +2,7 @@
 
 REP, section 4: for subject-last keys X of the training prompts, t the target direction and x₀ the key of the bare prompt,
 
-    L_agg = − mean_i (k̂_i / ‖k̂_i‖) · t,  t = C⁻¹k* / ‖C⁻¹k*‖          (Eq. 4)
+    L_agg = − mean_i (k̂_i / ‖k̂_i‖) · t,  t = C⁻¹k* / ‖C⁻¹k*‖          (Eq. 4; the paper takes its absolute value, option `absolute`)
     L_con = mean((k̂₀ − x₀)²)                                            (Eq. 5)
     L     = L_agg + α · L_con                                            (Eq. 6)
 
@@ -22,21 +22,22 @@ from .layer import RepLayer
 
 @dataclass(frozen=True)
 class PathwayTraining:
-    """How a pathway is trained; the defaults are the paper's.
+    """How a pathway is trained; the defaults are the paper's, but for `absolute`, where they follow the released code.
 
     Attributes:
         steps, lr, batch_size: Adam without weight decay; each batch also holds the original prompt.
         consistency_weight: α.
         target: `whitened` (C⁻¹k*, Eq. 4) or `raw` (k*, what the released code does for MEMIT and EMMET).
         anchor: what L_con holds the prompt's adapted key to: its own raw key (`prompt`), or the averaged k* (`mean`).
-        absolute: Eq. 4's absolute value, which the released code drops (a key on the far side is then left there).
+        absolute: take Eq. 4's absolute value, as the paper has it: a key on the far side then stays there. False: the signed similarity.
         long_in_training: train on the in-domain long contexts.
         prompt_rephrases: also train on the request's paraphrased prompts, as extra templates.
         align: pull k̂ towards t (`direction`, Eq. 4), onto the key of the bare prompt, at which ROME's edit is exact (`key`), or `both`.
         align_weight: weight of ‖k̂ − k₀‖² / ‖k₀‖².
         gate_negatives: weight of the binary cross-entropy that teaches the gate when to stay shut; 0 is the paper.
-        negatives_per_step: how many other tokens' keys each step sees.
-        other_subjects: how many prompts about other subjects give negatives, lexically close ones among them.
+        negatives_per_step: how many other tokens' keys each step sees; without `gate_negatives` none.
+        other_subjects: how many prompts about other subjects give negatives, lexically close ones among them; for the paper's kind only
+            with `gate_negatives`.
         after_fact: how many more such prompts follow the edited fact in one text, where its subject has just been named. Closed-form
             pathways only.
         same_words: of each token that a training prompt's subject ends in, how many occurrences in the corpus are negatives: "star" in any
@@ -101,7 +102,7 @@ class TrainingKeys:
         negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty.
         own: (m, D) of the `prompt` negatives those in prompts about the subject by its own name. The tokens of another name before its last
             are the subject too, and for a pathway that may act at any of them no negatives.
-        shut: (m, D) of these those of the bare prompt, and everywhere what is behind the subject.
+        shut: (m, D) of `own`: the tokens before the subject's last one in the bare prompt, and those behind the subject in every prompt.
         others_last: (m, D) of the `others` those at other subjects' last tokens, the ones most like the positives.
         kinds: of each positive, which kind of prompt it is from; what closed-form pathways count alike.
         own_word: (n,) bool, whether its token is one of the subject's own.
