@@ -74,8 +74,8 @@ class ClosedForm:
     """
 
     false_fire: float = 1e-6
-    margin: float = 0.65
-    margin_around: float = 0.75
+    margin: float = 0.6
+    margin_around: float = 0.7
     strength: float = 1.0
     ridge: float = 0.1
     spread: float = 5.0
