@@ -79,6 +79,8 @@ class Anatomy:
         self.residual = family is not None
         """The block's output is added to the residual stream as it is (known families; Gemma 2, say, norms it first)."""
         self._softcap = getattr(text_config, "final_logit_softcapping", None)
+        # Cohere multiplies logits by the one, Granite divides them by the other.
+        self._logit_scale = (getattr(text_config, "logit_scale", None) or 1.0) / (getattr(text_config, "logits_scaling", None) or 1.0)
         for template in (self.names.rewrite_module_tmp, self.names.mlp_module_tmp, self.names.layer_module_tmp):
             if template.count("{}") != 1:
                 raise EditError(f"module template {template!r} must hold exactly one {{}} for the layer number")
@@ -151,6 +153,7 @@ class Anatomy:
         hidden = hidden.to(head.weight.device)
         # An nn.Embedding may be named as the head (EasyEdit's gpt2 YAMLs), since tied weights hide lm_head.
         out = (F.linear(hidden, head.weight) if isinstance(head, nn.Embedding) else head(hidden)).float()
+        out = out if self._logit_scale == 1 else out * self._logit_scale
         return out if self._softcap is None else torch.tanh(out / self._softcap) * self._softcap
 
     def final_norm(self, hidden: Tensor) -> Tensor:

@@ -184,9 +184,15 @@ class Ledger:
         return {"weight": mean_abs(weight), "original": mean_abs(original), "change": mean_abs(change)}
 
     def attach(self, edit: Edit, name: str | None = None) -> None:
-        """Call `edit` by `name`, or by the next free one, and put its pathways into the model, all or none."""
+        """Call `edit` by `name`, or by the next free one, and put its pathways into the model, all or none.
+
+        Raises:
+            EditError: another edit is called so.
+        """
         if name is None:
             name, self.applied = f"edit{self.applied}", self.applied + 1
+        if any(handle.name == name for handle in self.handles):
+            raise EditError(f"the model already carries an edit called {name}: undo it first")
         edit.name = name
         model, done = self.anatomy.model, []
         try:

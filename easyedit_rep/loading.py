@@ -35,7 +35,9 @@ def load_model(model_name: str, device: int | str = "cpu", *, fp16: bool = False
 
 
 def check_weights(model: nn.Module) -> None:
-    """Raise `EditError` if a parameter holds NaN or infinity."""
+    """Raise `EditError` if a parameter holds NaN or infinity, or is not in memory."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise EditError("a part of the model is offloaded, where it cannot be edited: take more or larger GPUs, or bf16: true")
     for name, parameter in model.named_parameters():
         values = parameter.detach()
         # The sum is the cheap test; it can overflow where no value does.

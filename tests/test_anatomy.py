@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -133,3 +134,18 @@ class TestFingerprint:
         with torch.no_grad():
             model.get_input_embeddings().weight += 1
         assert anatomy.fingerprint(0) != before
+
+
+@pytest.mark.parametrize(
+    ("config", "model_class", "more"),
+    [("GraniteConfig", "GraniteForCausalLM", {"logits_scaling": 8.0}), ("CohereConfig", "CohereForCausalLM", {"logit_scale": 0.25})],
+)
+def test_logits_are_scaled_where_the_model_scales_them(config, model_class, more):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    model = getattr(transformers, model_class)(getattr(transformers, config)(vocab_size=99, pad_token_id=0, **sizes, **more)).eval()
+    names = {"rewrite_module_tmp": "model.layers.{}.mlp.down_proj", "mlp_module_tmp": "model.layers.{}.mlp", "ln_f_module": "model.norm"}
+    anatomy = Anatomy(model, layer_module_tmp="model.layers.{}", lm_head_module="lm_head", **names)
+    ids = torch.tensor([[1, 5, 9]])
+    with torch.no_grad():
+        torch.testing.assert_close(anatomy.logits(anatomy.decoder(input_ids=ids).last_hidden_state), model(input_ids=ids).logits)

@@ -58,3 +58,9 @@ def test_a_sum_that_overflows_is_not_taken_for_a_broken_weight(llama):
     with torch.no_grad():
         llama.lm_head.weight.fill_(1e38)
     check_weights(llama)
+
+
+def test_weights_that_are_not_there_are_refused(llama):
+    llama.lm_head.to("meta")
+    with pytest.raises(EditError, match="a part of the model is offloaded"):
+        check_weights(llama)

@@ -41,6 +41,8 @@ class WholeModel:
         config = getattr(model, "config", None)
         config = config.get_text_config() if hasattr(config, "get_text_config") else config
         self.max_positions: int = getattr(config, "max_position_embeddings", None) or 2**31
+        # What is no Hugging Face model may know no such argument.
+        self._options = {"use_cache": False} if hasattr(model, "generate") else {}
 
     @property
     def embedding_device(self) -> torch.device:
@@ -48,7 +50,7 @@ class WholeModel:
 
     def decoder(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False) -> SimpleNamespace:
         """Logits (n, tokens, V) in the place of hidden states."""
-        out = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        out = self.model(input_ids=input_ids, attention_mask=attention_mask, **self._options)
         return SimpleNamespace(last_hidden_state=out if isinstance(out, Tensor) else out.logits)
 
     def logits(self, hidden: Tensor) -> Tensor:

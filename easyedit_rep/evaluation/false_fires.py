@@ -40,7 +40,8 @@ def false_fires(model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_
         EditError: the model carries no pathways, or there is no text.
     """
     layers = list(layers_of(model).values())
-    if not layers:
+    names = sorted({name for layer in layers for name in layer.pathways(layer.active_adapters)})
+    if not names:
         raise EditError("the model carries no pathways: install edits that have them first")
     rows, total = [], 0
     for text in texts:
@@ -52,7 +53,6 @@ def false_fires(model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_
             break
     if not rows:
         raise EditError("no text to count false fires in: give a corpus")
-    names = sorted({name for layer in layers for name in layer.pathways(layer.active_adapters)})
     counts, fires, opened = dict.fromkeys(names, 0), 0, {}
     handles = [layer.register_forward_pre_hook(_noting(opened)) for layer in layers]
     device = next(model.parameters()).device

@@ -16,8 +16,9 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     """Bytes by what they are for, on the device of the edited layers.
 
     Counted to the byte: weights, the copies of W that undoing and a running edit need, C with its Cholesky factor (where it is kept
-    there), pathways while they are trained (parameter, gradient, Adam's two), keys of ordinary text. Estimated from above: the graph of the
-    optimisation of v* for Llama's kind of layer, the last logits, the matrices of a closed-form pathway, and the keys read for any.
+    there), the memory of a sequence, the sums that C is made from where they take more than all that comes after, pathways while they are
+    trained (parameter, gradient, Adam's two), keys of ordinary text. Estimated from above: the graph of the optimisation of v* for Llama's
+    kind of layer, the last logits, the matrices of a closed-form pathway, and the keys read for any.
 
     Args:
         batch: the base method optimises several requests at once.
@@ -41,6 +42,8 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         "statistics": 16 * size * size * layers if hparams.rep.statistics_device == "model" or device.type == "cpu" else 0,
         "optimising values": graph * above + 16 * (tokens // FORMS) * 4 * vocabulary,
     }
+    if hparams.rep.base == "D4S" and not hparams.method.d4s.on_cpu:
+        need["sequence"] = getattr(torch, hparams.method.d4s.dtype).itemsize * size * (size + hidden) * layers
     if hparams.rep.v_dtype is not None and getattr(torch, hparams.rep.v_dtype) != dtype:
         replayed = [p for i in range(min(hparams.layers), anatomy.n_layers) for p in anatomy.layer(i).parameters()]
         need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
@@ -56,7 +59,10 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         need["reading keys"] = token_budget(device) * ((3 * dtype.itemsize + 4) * size + kept)
         if hparams.rep.pathway.kind == "closed" or hparams.rep.training.gate_negatives:
             need["keys of text"] = 4 * hparams.rep.text_tokens * size * layers
-    return need
+    # Before the first edit, if there are no statistics yet: float64 sums, a product and, on a GPU, rows.
+    collecting = 8 * size * (size * (layers + 1) + (token_budget(device) if device.type == "cuda" else 0))
+    more = collecting - sum(value for name, value in need.items() if name != "weights")
+    return need if more <= 0 else {**need, "collecting C": more}
 
 
 def check_memory(anatomy: Anatomy, hparams, batch: bool) -> None:

@@ -7,7 +7,7 @@ knows an architecture.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -117,7 +117,8 @@ class Suffix:
             hidden[:, 0] += change.to(hidden)
             if not self.calls:
                 return _at(hidden, wanted)
-            with _only_at(anatomy.mlp(anatomy.n_layers - 1), wanted):
+            # An MLP of an unknown family may take more than the hidden states, or want all of them.
+            with _only_at(anatomy.mlp(anatomy.n_layers - 1), wanted) if anatomy.residual else nullcontext():
                 return _at(self._replay(anatomy, hidden), wanted)
 
         def insert(_module, _args, out):
@@ -209,7 +210,8 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
     if cache is not None and calls:
         prefix = _PrefixCache({i: tuple(t[..., :past, :] for t in _attention_pair(cache, i)) for i in range(first, anatomy.n_layers)})
         calls = [_replace_cache(call, prefix) for call in calls]
-    return Suffix(first, residual, hidden[0], value[0], calls)
+    # What comes into a layer may still lie where the one before it is; the layer itself is called from either place.
+    return Suffix(first, residual, hidden[0].to(value[0].device), value[0], calls)
 
 
 def _attention_pair(cache: DynamicCache, layer: int) -> tuple[Tensor, Tensor]:

@@ -121,7 +121,9 @@ class _Descent:
         self.delta = torch.zeros_like(self.initial, requires_grad=True)
         self.initial_kl: Tensor | None = None
         device = self.delta.device.type
-        self.graphed = config.cuda_graphs and device == "cuda" and n == 1
+        # A graph holds one device's work: copies between several would be left out of it.
+        alone = n == 1 and len({p.device for p in anatomy.model.parameters()}) == 1
+        self.graphed = config.cuda_graphs and device == "cuda" and alone
         self.optimiser = torch.optim.Adam([self.delta], lr=config.v_lr, fused=device in ("cpu", "cuda"), capturable=self.graphed)
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -144,7 +146,8 @@ class _Descent:
     def capture(self) -> None:
         """From now on `replay` does what `measure` and `update` do: what Python and the launches cost is paid once."""
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        device = self.delta.device  # need not be the current one, whose stream would be taken by itself
+        with torch.cuda.device(device), torch.cuda.graph(self._graph, stream=torch.cuda.Stream(device)):
             self._before = self.delta.detach().clone()
             loss, self._numbers = self.measure()
             self.update(loss)
@@ -186,6 +189,7 @@ def _optimise(anatomy: Anatomy, tasks: Sequence[ValueTask], rows: Batch, config:
             break
         if not (descent.graphed and step >= 3):
             descent.update(loss)
+            loss = None  # its autograd graph ties δ to this stream, which none that is captured may wait for
         if left != active:
             descent.keep(active, left)
             active = left

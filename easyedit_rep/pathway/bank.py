@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HIDDEN = 2**24
-"""Numbers the hidden layers of all gates may hold at once (64 MB)."""
+"""Numbers the hidden layers of all gates, or keys that are looked at, may hold at once (64 MB)."""
 
 
 def gate_logits(keys: Tensor, first: Sequence[nn.Linear], second: Sequence[nn.Linear]) -> Tensor:
@@ -57,6 +57,14 @@ class DetectorBank:
 
         A CPU asks first whether any is open; a GPU would have to wait for the answer, and a compiled graph would break.
         """
+        if keys.numel() <= HIDDEN:
+            return self._moved(keys, raw)
+        # In float32, and several times, the tokens of a long prompt would take more of a GPU's memory than all else.
+        rows = max(1, HIDDEN // keys.shape[-1])
+        parts = zip(keys.flatten(0, -2).split(rows), raw.flatten(0, -2).split(rows), strict=True)
+        return torch.cat([self._moved(*part) for part in parts]).view_as(keys)
+
+    def _moved(self, keys: Tensor, raw: Tensor) -> Tensor:
         margin, first = F.linear(raw, self.weight.float(), self.bias.float()).max(-1)
         opened = margin > 0
         if keys.device.type == "cpu" and not torch.compiler.is_compiling() and not opened.any():

@@ -66,7 +66,7 @@ class Sequence:
     def made_with(self, covariances: dict[int, Covariance]) -> bool:
         """Whether these are the statistics of this sequence."""
         mine = self.covariances
-        return all(mine[i] is covariances[i] or torch.equal(mine[i].moment, covariances[i].moment) for i in mine)
+        return all(mine[i] is covariances[i] or mine[i].digest == covariances[i].digest for i in mine)
 
     def taken_up(self, covariances: dict[int, Covariance]) -> "Sequence":
         """The sequence to go on with, which is this one."""
@@ -101,10 +101,10 @@ class Sequence:
 
     def whitened(self, layer: int, edit: Edit) -> Tensor:
         """(n, D) float64 on the CPU: the keys of `edit` times (λC)⁻¹, which is all that Δ needs of C (`sequence/kept.py`)."""
-        keys, state = edit.pairs[layer][0], self.states[layer]
+        keys, state = edit.pairs[layer][0].double(), self.states[layer]
         if not state.folded:
             return (keys.to(state.inverse) @ state.inverse).double().cpu()
-        return (self.covariances[layer].solve(keys) / self.options.mom2_update_weight).double().cpu()
+        return (self.covariances[layer].solve(keys) / self.options.mom2_update_weight).cpu()
 
     def digests(self) -> dict[int, str]:
         """{layer: digest of C}."""
@@ -215,17 +215,24 @@ class Sequence:
             raise
 
     def restore(self, edits: list[Edit], states: Mapping[int, Mapping[str, Tensor]], applied: int) -> None:
-        """Become the sequence that had `edits` and these `states` (`LayerState.state_dict`); this one must be empty."""
+        """Become the sequence that had `edits` and these `states` (`LayerState.state_dict`); this one must be empty.
+
+        An edit whose name another edit of the model bears gets a new one.
+        """
         fresh = {layer: self._empty(layer) for layer in self.layers}
         for layer, state in fresh.items():
             state.load_state_dict(states[layer])
+        names = {handle.name for handle in self.ledger.handles}
+        self.ledger.applied = max(self.ledger.applied, applied)  # first, so that new names are free
+        for edit in edits:
+            if edit.name in names:
+                edit.name = ""
         before, self.states = self.states, fresh
         try:
             self.hold(edits)
         except BaseException:
             self.states = before
             raise
-        self.ledger.applied = max(self.ledger.applied, applied)
 
     def hold(self, edits: list[Edit]) -> None:
         """Put `edits`, whose pairs the memory has, into the model under their own names, all or none."""

@@ -5,6 +5,7 @@ FOLDER/state-000041-000040.safetensors  the memory of every layer (edits ever ap
 FOLDER/sequence.json                which of these belong together, and what they were made from; replaced last, atomically
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from ..memory.delta import Delta, tensor_digest
 from ..version import __version__
 from .sequence import Sequence
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_sequence(sequence: Sequence, folder: Path) -> None:
@@ -42,10 +43,11 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
         (folder / "edits").mkdir(parents=True, exist_ok=True)
         entries = []
         for edit in sequence.edits:
-            digest = _digest(edit.pairs)
+            tensors = _edit_tensors(edit)
+            digest = _digest(tensors)
             if written.get(edit.name, {}).get("digest") != digest:
                 file = f"edits/{edit.name}.safetensors"
-                replace_tensors(folder / file, _edit_tensors(edit))
+                replace_tensors(folder / file, tensors)
                 written[edit.name] = {**edit_record(edit), "digest": digest, "file": file}
             entries.append(written[edit.name])
         state = f"state-{sequence.ledger.applied:06d}-{len(sequence.edits):06d}.safetensors"
@@ -104,9 +106,9 @@ def _check_same(index: Mapping, about: dict, folder: Path) -> None:
             )
 
 
-def _digest(pairs: Mapping[int, tuple[Tensor, Tensor]]) -> str:
-    """What tells an edit from another of the same name."""
-    return tensor_digest(torch.cat([tensor.flatten() for layer in sorted(pairs) for tensor in pairs[layer]]))
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """What tells an edit, pathways included, from another of the same name."""
+    return hashlib.sha256("".join(f"{name} {tensor_digest(tensors[name])} " for name in sorted(tensors)).encode()).hexdigest()
 
 
 def _differs(found, wanted) -> str:
@@ -137,7 +139,7 @@ def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edi
     anatomy = sequence.ledger.anatomy
     pairs = {i: (tensors[f"{i}.keys"], tensors[f"{i}.residuals"]) for i in sequence.layers}
     deltas = {i: Delta(tensors[f"{i}.left"], tensors[f"{i}.right"], anatomy.is_transposed(i)) for i in sequence.layers}
-    if _digest(pairs) != entry["digest"]:
+    if _digest(tensors) != entry["digest"]:
         raise ValueError(f"{entry['file']} is not the one that was saved with it")
     modules = {i: anatomy.rewrite_name(i) for i in sequence.layers}
     pathways = []

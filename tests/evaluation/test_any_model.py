@@ -107,3 +107,10 @@ def test_the_mean_is_over_questions():
     posts = [{"x": [1.0, 0.0, 0.0]}, {"x": [1.0]}, {"x": []}]
     assert metric.micro(posts) == 50.0
     assert metric.micro([{"x": []}]) is metric.micro([]) is None
+
+
+def test_no_cache_of_keys_and_values_is_made(llama, tok, corpus):
+    seen = []
+    llama.register_forward_hook(lambda _m, _a, kwargs, out: seen.append((kwargs.get("use_cache"), out.past_key_values)), with_kwargs=True)
+    evaluate(llama, tok, REQUESTS[:1], corpus=corpus.texts, **SHORT)
+    assert seen and set(seen) == {(False, None)}

@@ -52,3 +52,11 @@ def test_without_pathways_or_text_there_is_nothing_to_count(llama, tok, texts, d
     attach_detector(llama, "a", direction, 0.0)
     with pytest.raises(EditError, match="no text"):
         false_fires(llama, tok, [], 10)
+
+
+def test_layers_whose_pathways_are_gone_have_none(llama, tok, texts, direction):
+    attach_detector(llama, "a", direction, 0.0)
+    for layer in layers_of(llama).values():
+        layer.set_adapter([])
+    with pytest.raises(EditError, match="no pathways"):
+        false_fires(llama, tok, texts, 10)

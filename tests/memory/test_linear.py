@@ -102,3 +102,11 @@ def test_all_is_put_back_after_an_error():
     with pytest.raises(KeyError), fast_linears(model):
         raise KeyError
     assert "forward" not in model[0].__dict__
+
+
+def test_inside_autocast_it_is_autocasts_business(llama):
+    ids = torch.tensor([[1, 17, 40, 99]])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        want = llama(input_ids=ids).logits
+        with fast_linears(llama):
+            torch.testing.assert_close(llama(input_ids=ids).logits, want)

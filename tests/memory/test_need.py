@@ -92,3 +92,17 @@ def test_options_are_checked(name, value):
 def test_two_dtypes_are_refused(make_hparams):
     with pytest.raises(EditError, match="fp16 and bf16: set one of them"):
         make_hparams(fp16=True, bf16=True)
+
+
+def test_a_sequences_memory_and_the_sums_c_is_made_from(llama, make_hparams):
+    anatomy = Anatomy(llama)
+    rep = RepOptions(base="D4S", pathways=False)
+    on_device, on_cpu = (
+        estimate(anatomy, make_hparams(layers=[1, 2], rep=rep, method={"mom2_update_weight": 5.0, "d4s": {"on_cpu": on_cpu}}), batch=False)
+        for on_cpu in (False, True)
+    )
+    assert on_device["sequence"] == 2 * 8 * 48 * (48 + 32) and "sequence" not in on_cpu
+    with torch.device("meta"):
+        wide = type(llama)(type(llama.config)(**{**llama.config.to_dict(), "intermediate_size": 10**5}))
+    need = estimate(Anatomy(wide), make_hparams(layers=[1], rep=replace(rep, base="ROME", statistics_device="cpu")), batch=False)
+    assert sum(need.values()) == need["weights"] + 8 * 2 * 10**10

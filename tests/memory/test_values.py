@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity, kl_div, nll_loss
+from transformers import BloomConfig, BloomForCausalLM
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
@@ -227,3 +228,16 @@ def test_a_target_that_merges_with_its_subject_is_refused(llama, tok):
     task = ValueTask(Prompt("Much is known about ", "Steve ", ""), "of Apple", ("",))
     with pytest.raises(EditError, match="target 'of Apple' merges with subject 'Steve '"):
         optimise_values(Anatomy(llama), tok, 1, [task], config())
+
+
+def test_an_unknown_familys_mlp_may_take_more_than_hidden_states(tok):
+    """Bloom's takes the residual too."""
+    sizes = {"hidden_size": 32, "n_layer": 4, "n_head": 2, "vocab_size": 600, "pad_token_id": 0}
+    torch.manual_seed(0)
+    model = BloomForCausalLM(BloomConfig(**sizes)).eval()
+    names = {"rewrite_module_tmp": "transformer.h.{}.mlp.dense_4h_to_h", "mlp_module_tmp": "transformer.h.{}.mlp"}
+    anatomy = Anatomy(model, layer_module_tmp="transformer.h.{}", ln_f_module="transformer.ln_f", lm_head_module="lm_head", **names)
+    (found,) = optimise_values(anatomy, tok, 1, TASKS[:1], config(), block="layer")
+    losses, delta, _ = naive(anatomy, tok, 1, TASKS[0], config(), block="layer")
+    assert found.loss == pytest.approx(losses[-1], rel=1e-3)
+    assert cosine_similarity(found.change, delta, dim=0) > 0.999

@@ -10,7 +10,7 @@ from torch import nn
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
-from easyedit_rep.pathway import RepConfig, RepLayer
+from easyedit_rep.pathway import RepConfig, RepLayer, bank
 from easyedit_rep.pathway.model import attach, detach, detached_state, layers_of, load_state
 from easyedit_rep.rep_options import PathwayShape
 
@@ -278,3 +278,10 @@ def test_a_state_of_another_shape_is_refused(llama):
     layer.update_layer("one", closed(1))
     with pytest.raises(RuntimeError, match=r"rep_gate.weight is \(2, 48\), not \(1, 48\)"):
         load_state(layer, "one", next(iter(state.values())))
+
+
+def test_many_keys_are_looked_at_a_few_at_a_time(keys, monkeypatch):
+    layer = make_layer(9)
+    want = layer.adapt(keys)
+    monkeypatch.setattr(bank, "HIDDEN", 3 * D)
+    torch.testing.assert_close(layer.adapt(keys), want)

@@ -282,3 +282,15 @@ def test_all_edits_leave_at_once(make_editor, requests, weights, tmp_path, monke
     monkeypatch.undo()
     again = editor.apply(requests[0])
     assert {state.count for state in editor.sequence.states.values()} == {1} and editor.ledger.handles == [again]
+
+
+def test_a_folded_memory_is_saved_to_the_bit(make_editor, requests, weights, tmp_path):
+    editor, other = make_editor(form="recursive"), make_editor()
+    for state in editor.sequence.states.values():
+        state.fold_at = 1
+    for request in requests[:4]:
+        editor.apply(request)
+    assert all(state.folded for state in editor.sequence.states.values())
+    editor.ledger.save(tmp_path)
+    load_edits(other.model, tmp_path)
+    assert all(torch.equal(value, weights(editor)[i]) for i, value in weights(other).items())

@@ -163,3 +163,33 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_save(make_editor, tmp_path, 
     again = make_editor()
     load_sequence(again.sequence, tmp_path)
     assert len(again.sequence.edits) == 1
+
+
+def test_an_edit_whose_name_is_taken_gets_another(make_editor, tmp_path, requests, weights):
+    first = make_editor(pathways=True)
+    first.apply(requests[0])
+    save_sequence(first.sequence, tmp_path)
+    editor = make_editor(pathways=True)
+    other = first.robustify(first.base_edit(requests[1]))
+    other = editor.ledger.apply(replace(other, pairs={}))
+    editor.memory  # noqa: B018 (C belongs to the unedited model)
+    load_sequence(editor.sequence, tmp_path)
+    (edit,) = editor.sequence.edits
+    assert (other.name, edit.name) == ("edit0", "edit1")
+    edit.undo()
+    assert set(layers_of(editor.model)[editor.anatomy.rewrite_name(1)].rep_count) == set(other.pathway_names)
+    with pytest.raises(EditError, match="already carries an edit called edit0"):
+        editor.ledger.attach(replace(other, ledger=None), "edit0")
+    other.undo()
+    assert not layers_of(editor.model)
+
+
+def test_another_pathway_of_the_same_pairs_is_written_anew(make_editor, tmp_path, requests):
+    for pathways in (False, True):
+        editor = make_editor(pathways=pathways)
+        editor.apply(requests[0])
+        save_sequence(editor.sequence, tmp_path)
+    again = make_editor(pathways=True)
+    load_sequence(again.sequence, tmp_path)
+    assert len(again.sequence.edits[0].pathways) == 1
+    assert torch.equal(logits(again), logits(editor))
