@@ -89,6 +89,16 @@ def _forward_of(module: nn.Module, dtype: torch.dtype | None) -> _Forward | None
     return None
 
 
+def _linears(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every linear map in `module`, with its name; no subclasses (quantised ones, say), which know better how to multiply."""
+    # A pathway layer stands before the map it is named after. Its own maps are small, and with a thousand edits there are thousands.
+    module = module.__dict__.get("base_layer", module)
+    if type(module) in (nn.Linear, Conv1D):
+        yield name, module
+    for child, inner in module.named_children():
+        yield from _linears(inner, f"{name}.{child}" if name else child)
+
+
 @contextmanager
 def fast_linears(model: nn.Module, dtype: torch.dtype | None = None, names: str | tuple[str, ...] = "") -> Iterator[None]:
     """Every linear map of `model` multiplies the fastest way there is inside. Its weights must not ask for gradients, or change.
@@ -102,11 +112,10 @@ def fast_linears(model: nn.Module, dtype: torch.dtype | None = None, names: str 
     """
     before = {}
     try:
-        for name, module in model.named_modules():
+        for name, module in _linears(model):
             outer = module.__dict__.get("forward")
-            # Subclasses (quantised ones, say) and modules that someone has hooked into (Accelerate) know better how to multiply.
-            ours = type(module) in (nn.Linear, Conv1D) and (outer is None or isinstance(outer, _Forward))
-            if ours and name.startswith(names):
+            # Modules that someone has hooked into (Accelerate) know better how to multiply.
+            if module not in before and (outer is None or isinstance(outer, _Forward)) and name.startswith(names):
                 before[module] = outer
                 _set_forward(module, _forward_of(module, dtype))
         yield

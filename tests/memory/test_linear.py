@@ -6,6 +6,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from easyedit_rep.memory.linear import fast_linears
+from easyedit_rep.pathway import RepConfig, RepLayer
+from easyedit_rep.pathway.model import attach, detached_state
 
 DOUBLE = {nn.Linear: lambda m, x: x.double() @ m.weight.double().T, Conv1D: lambda m, x: x.double() @ m.weight.double()}
 
@@ -110,3 +112,15 @@ def test_inside_autocast_it_is_autocasts_business(llama):
         want = llama(input_ids=ids).logits
         with fast_linears(llama):
             torch.testing.assert_close(llama(input_ids=ids).logits, want)
+
+
+def test_of_a_pathway_layer_the_map_it_stands_before_and_no_other(llama):
+    name = "model.layers.1.mlp.down_proj"
+    config = RepConfig(target_modules=[name], kind="closed", inference_mode=True)
+    for i in range(3):
+        attach(llama, f"p{i}", config, {name: detached_state(RepLayer(llama.get_submodule(name), "p", config), "p")})
+    layer = llama.get_submodule(name)
+    with fast_linears(llama, names="model.layers.1."):
+        changed = [module for module in (*llama.modules(), layer.base_layer) if "forward" in module.__dict__]
+    assert layer.base_layer in changed and len(changed) == 7
+    assert not any("forward" in module.__dict__ for module in (*llama.modules(), layer.base_layer))
