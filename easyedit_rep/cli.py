@@ -74,13 +74,16 @@ def _run(
 
     console = Console()
     requests = data.requests
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EditError(f"--out: cannot make {out} ({error.strerror}): name another folder") from None
     editor = RobustEditor.from_hparams(load_hparams(str(hparams_file)))
     if known:
         requests = known_only(editor, requests, console.print)
     if not requests:
         raise EditError(f"no fact of {data.source} is known to the model: pass --all to edit them anyway")
     chosen = random.Random(seed).sample(requests, min(n, len(requests)))
-    out.mkdir(parents=True, exist_ok=True)
     records = write_jsonl(compare(editor, chosen), out / "records.jsonl")
     rows = summarise(records)
     if story:

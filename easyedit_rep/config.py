@@ -15,11 +15,11 @@ from .errors import EditError
 def read_yaml(path: str | Path) -> dict:
     """The mapping in a YAML file; `.yaml` may be left off, as in EasyEdit."""
     path = Path(path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = path.with_name(path.name + ".yaml")
     try:
+        if path.suffix not in (".yaml", ".yml"):
+            path = path.with_name(path.name + ".yaml")
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # no UTF-8, or no name of a file, is a ValueError
         raise EditError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise EditError(f"{path} holds no mapping")

@@ -226,7 +226,7 @@ class RobustEditor:
             the handles of the edits it carries.
 
         Raises:
-            EditError: bad input, before anything was changed.
+            EditError: bad input, before anything was changed; or an edit that cannot be made, and then those before it are undone.
         """
         requests = make_requests(
             prompts,
@@ -254,17 +254,20 @@ class RobustEditor:
             for i, (r, q) in enumerate(zip(requests, queries, strict=True))
         ]
         kept: list[Edit] = []
-        for request, query, row in zip(tqdm(requests, desc="editing", disable=not verbose), queries, metrics, strict=True):
-            edit = self.apply(request, queries=[query])
-            kept.append(edit)
-            try:
+        try:
+            for request, query, row in zip(tqdm(requests, desc="editing", disable=not verbose), queries, metrics, strict=True):
+                edit = self.apply(request, queries=[query])
+                kept.append(edit)
                 row["time"] = sum(edit.seconds.values())
                 row["post"] = evaluate(self.anatomy, self.tok, request, query, self.hparams.rep.measures)
                 finish_locality(row["pre"], row["post"])
                 edit.metrics = {"pre": row["pre"], "post": row["post"]}
-            finally:
                 if not sequential_edit and len(requests) > 1:
                     kept.pop().undo()
+        except BaseException:  # nobody would have their handles
+            for edit in reversed(kept):
+                edit.undo()
+            raise
         if verbose:
             tqdm.write(outcome(len(kept), len(requests)), file=sys.stderr)
         log.info("the returned model carries %d of %d edits", len(kept), len(requests))

@@ -44,9 +44,25 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def remove_scratch(path: Path) -> None:
-    """Remove what killed processes left of writing `path`."""
-    for left in path.parent.glob(f"{path.name}.tmp*"):
-        left.unlink(missing_ok=True)
+    """Remove what killed processes left of writing `path`; another that is alive is writing there still."""
+    prefix = f"{path.name}.tmp"
+    for left in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+        number = left.name.removeprefix(prefix)
+        if left.name.startswith(prefix) and number.isdigit() and not _alive(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    """Whether there is another process of that number on this machine."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 def replace_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:

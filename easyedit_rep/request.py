@@ -16,11 +16,22 @@ class Question:
 
 
 def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """EasyEdit gives one string, a list of them, or nothing; empty strings occur in real data and ask nothing."""
-    if value is None:
+    """EasyEdit gives one string, a list of them, or nothing; empty strings, and pandas' NaN, occur in real data and ask nothing."""
+    if _blank(value):
         return ()
-    values = (value,) if isinstance(value, str) else tuple(value)
-    return tuple(v for v in values if v and v.strip())
+    return tuple(str(v) for v in ([value] if isinstance(value, str) else value) if not _blank(v))
+
+
+def _blank(value) -> bool:
+    """Nothing, pandas' NaN, or a text without a letter."""
+    return value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+
+
+def _answer(value) -> str | None:
+    """One answer; of a list of accepted ones the first."""
+    while isinstance(value, (list, tuple)):
+        value = value[0] if value else None
+    return None if _blank(value) else str(value)
 
 
 def _check_group(name: str, group: Mapping) -> None:
@@ -33,12 +44,13 @@ def _questions(groups: Mapping | None) -> dict[str, tuple[Question, ...]]:
     out = {}
     for name, group in (groups or {}).items():
         _check_group(name, group)
-        prompts = _strings(group["prompt"])
-        answers = group["ground_truth"]
-        answers = [answers] * len(prompts) if isinstance(answers, str) else list(answers)
+        prompts, answers = group["prompt"], group["ground_truth"]
+        prompts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
+        answers = list(answers) if isinstance(answers, (list, tuple)) else [answers] * len(prompts)
         if len(answers) != len(prompts):
             raise EditError(f"{name}: {len(prompts)} prompts but {len(answers)} ground truths, give one for each")
-        out[name] = tuple(Question(p, a) for p, a in zip(prompts, answers, strict=True))
+        pairs = ((p, _answer(a)) for p, a in zip(prompts, answers, strict=True) if not _blank(p))
+        out[name] = tuple(Question(str(p), a) for p, a in pairs if a is not None)
     return out
 
 
@@ -110,7 +122,7 @@ class EditRequest:
             prompt=request["prompt"],
             subject=request["subject"],
             target_new=request["target_new"],
-            ground_truth=request.get("ground_truth"),
+            ground_truth=_answer(request.get("ground_truth")),
             rephrase_prompts=_strings(request.get("rephrase_prompt")),
             locality=_questions(request.get("locality")),
             portability=_questions(request.get("portability")),

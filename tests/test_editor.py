@@ -380,3 +380,21 @@ def test_it_says_what_the_returned_model_is(editor, make_editor, capsys, tmp_pat
     editor.ledger.undo_all()
     editor.edit(**facts(1), verbose=False)
     assert "the returned model" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [EditError, KeyboardInterrupt])
+def test_where_one_of_several_cannot_be_made_none_stays(editor, monkeypatch, error):
+    real, made = editor.apply, []
+
+    def apply(*args, **kwargs):
+        if len(made) == 2:
+            raise error("the third")
+        made.append(real(*args, **kwargs))
+        return made[-1]
+
+    before = [p.clone() for p in editor.model.parameters()]
+    monkeypatch.setattr(editor, "apply", apply)
+    with pytest.raises(error, match="the third"):
+        editor.edit(**facts(3), sequential_edit=True, verbose=False)
+    assert len(made) == 2 and not editor.ledger.handles
+    assert all(torch.equal(a, b) for a, b in zip(before, editor.model.parameters(), strict=True))

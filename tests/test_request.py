@@ -118,3 +118,12 @@ def test_columns_that_do_not_fit_are_refused(change, said):
         make_requests(**columns)
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+def test_what_real_data_holds_is_read():
+    """pandas' NaN, None, lists of accepted answers, and pairs of which one half is blank."""
+    nan = float("nan")
+    near = {"prompt": [["Q1", "", "Q2", "Q3"]], "ground_truth": [[["a", "b"], "c", nan, None]]}
+    (request,) = make_requests(["{} is"], ["Ann"], ["x"], [["Paris", "Lutetia"]], [nan], {"near": near})
+    assert request.ground_truth == "Paris" and request.rephrase_prompts == ()
+    assert request.locality == {"near": (Question("Q1", "a"),)}

@@ -99,7 +99,10 @@ def gather(folder: Path) -> Iterator[Section]:
         for path in (path for path, kind in kinds.items() if kind == name):
             yield _analysis(name, path, *journals[path], pictures.pop(path.with_suffix(".png"), b""))
     for path in sorted(folder.rglob("*.csv")):
-        rows = pandas.read_csv(path, dtype=str, keep_default_na=False)
+        try:
+            rows = pandas.read_csv(path, dtype=str, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise EditError(f"cannot read {path} ({error}): mend it, or move it away") from None
         note = f"The first {ROWS} of {len(rows)} rows." if len(rows) > ROWS else ""
         yield Section(_words(path.stem), note, str(path.relative_to(folder)), rows.head(ROWS))
     for path, picture in pictures.items():
@@ -168,11 +171,10 @@ def _drawn(draw: Callable[[Any, Path], None], what: Any) -> bytes:
 
 
 def _bench(paths: list[Path]) -> Iterator[Section]:
-    if paths:
-        text = (
-            "Percent of queries, exact match of all target tokens; mean ± standard deviation over seeds. ID: trained on, OOD: never seen."
-        )
-        yield Section("Methods compared", text, table=tables.cells(tables.over_seeds(tables.per_seed(paths))))
+    text = "Percent of queries, exact match of all target tokens; mean ± standard deviation over seeds. ID: trained on, OOD: never seen."
+    for folder in dict.fromkeys(path.parent for path in paths):  # runs in another folder are another experiment, not more seeds
+        mine = [path for path in paths if path.parent == folder]
+        yield Section(f"Methods compared: {_words(folder.name)}", text, table=tables.cells(tables.over_seeds(tables.per_seed(mine))))
 
 
 def _plain(journals: dict[Path, list[dict]]) -> Iterator[Section]:

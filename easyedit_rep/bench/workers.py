@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import EditError
 from ..request import EditRequest
-from .runs import Editors, OneProcess, Run, attempt
+from .runs import Editors, OneProcess, Run, attempt, ready
 
 try:
     import ray
@@ -60,7 +60,7 @@ class Worker:
         chosen = process.choose(run, told.append)
         editor = process.editors(run)
         if editor.hparams.stats_dir is not None:
-            editor.memory  # noqa: B018 (made and saved)
+            ready(editor)  # statistics are made and saved
         return chosen, told
 
     def attempt(self, run: Run, index: int, request: EditRequest) -> list[dict]:
@@ -85,7 +85,9 @@ class RayWorkers:
 
     def __enter__(self) -> "RayWorkers":
         cores = os.cpu_count() or 1
-        options = {"address": self._address} if self._address else {"num_cpus": max(self._n, cores), "object_store_memory": STORE}
+        # "local", since otherwise a cluster that RAY_ADDRESS names, or that runs on this machine, would be joined.
+        here = {"address": "local", "num_cpus": max(self._n, cores), "object_store_memory": STORE}
+        options = {"address": self._address} if self._address else here
         try:
             if self._address:
                 _knock(self._address)

@@ -142,12 +142,10 @@ def _read(source: str) -> "Artefact":
 
 def _model(artefact: "Artefact", name: str | None, device: str):
     """(model, tokenizer) to try edits on, in the dtype they were made in."""
-    import torch
-
     from ..loading import load_model
 
     name = name or artefact.model["name"]
     if not name:
         raise EditError("the file does not say which model it belongs to: name it with --model")
-    loaded, tok = load_model(name, device)
-    return loaded.to(getattr(torch, next(iter(artefact.weights.values())).dtype)), tok
+    dtype = next(iter(artefact.weights.values())).dtype
+    return load_model(name, device, fp16=dtype == "float16", bf16=dtype == "bfloat16")

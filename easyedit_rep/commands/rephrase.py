@@ -40,10 +40,13 @@ def rephrase(
     if not targets:
         console.print(f"every subject of {data} brings other names, and those are used: pass --all to ask anyway")
         return
-    known = load_rephrases(out) if out.exists() else {}
+    if out.exists():
+        load_rephrases(out)  # what is no such file is said before anything is asked
     rephraser = Rephraser(cache or out.parent / "rephrase-answers", model, base_url, n)
     found = collect(rephraser, targets)
-    write_json(out, {subject: list(names) for subject, names in {**known, **found}.items()})
+    known = load_rephrases(out) if out.exists() else {}  # as it is by now
+    new = {subject: names for subject, names in found.items() if names or subject not in known}
+    write_json(out, {subject: list(names) for subject, names in {**known, **new}.items()})
     none = [subject for subject, names in found.items() if not names]
     missing = f"; none for {len(none)}, such as {none[0]!r}: run again to ask for them" if none else ""
     console.print(f"{sum(map(len, found.values()))} names of {len(found) - len(none)} subjects: {out}{missing}", highlight=False)

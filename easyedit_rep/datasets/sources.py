@@ -1,8 +1,10 @@
 """Rows of a file, a folder saved by `datasets`, or a dataset of the Hugging Face hub, and a digest of what was read."""
 
+import csv
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,10 +72,20 @@ def _line(line: str) -> object:
 
 
 def _csv(path: Path, raw: bytes) -> list[object]:
-    import pandas
-
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pandas.read_csv(io.BytesIO(raw), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig").to_dict("records")
+    try:
+        head, *rows = list(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), delimiter=separator)) or [[]]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    while head and not head[-1].strip():
+        head.pop()  # as some programs end every line in a delimiter
+    return [_cells(head, row) for row in rows if row]
+
+
+def _cells(head: Sequence[str], row: Sequence[str]) -> object:
+    if any(cell.strip() for cell in row[len(head) :]):
+        return Broken(f"has {len(row)} cells, the header {len(head)}")
+    return dict(zip(head, [*row, *[""] * len(head)], strict=False))
 
 
 def _parquet(path: Path, raw: bytes) -> list[object]:

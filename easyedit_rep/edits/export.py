@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import nn
 
 from ..anatomy import Anatomy
@@ -49,8 +50,8 @@ def save_model(model: nn.Module, folder: Path | str, tok=None) -> Checkpoint:
             model.save_pretrained(folder, state_dict={name: t for name, t in model.state_dict().items() if ".rep_" not in name})
         if tok is not None:
             tok.save_pretrained(folder)
-    except OSError as error:
-        raise EditError(f"cannot save the model to {folder} ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:  # the latter for a full disk
+        raise EditError(f"cannot save the model to {folder} ({getattr(error, 'strerror', None) or error})") from error
     if robust:
         _pathways_alone(ledger, robust).write(folder / PATHWAYS)
     return Checkpoint(folder, sum(len(edit.pathways) for edit in robust))

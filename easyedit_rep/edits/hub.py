@@ -40,9 +40,11 @@ def push(artefact: Artefact, repo_id: str, *, private: bool = False, revision: s
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         artefact.write(folder)
-        (Path(folder) / "README.md").write_text(card(artefact, repo_id), encoding="utf-8")
         try:
-            api.create_repo(repo_id, private=private, exist_ok=True)
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id  # with the user's name, where that was left out
+            if revision is not None:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            (Path(folder) / "README.md").write_text(card(artefact, repo_id), encoding="utf-8")
             commit = api.upload_folder(
                 repo_id=repo_id,
                 folder_path=folder,

@@ -22,7 +22,7 @@ from .contract import (
     SCRIPT_POINTS,
     SUMMARY,
 )
-from .robustness import KEY, Robustness, without_key
+from .robustness import KEY, Robustness, compare_negatives, without_key
 from .session import Session, apply_rep_to_model
 
 log = logging.getLogger(__name__)
@@ -141,6 +141,8 @@ def _with_robustness_told(summarise: Callable) -> Callable:
     def summary_metrics(all_metrics):
         summarise(all_metrics)
         rows = [all_metrics] if isinstance(all_metrics, Mapping) else all_metrics
+        for row in rows:
+            compare_negatives(row)
         found = {when: [row[when] for row in rows if KEY in row.get(when, {})] for when in ("pre", "post")}
         if any(found.values()):
             print("Robustness Summary: ", {when: robustness_means(measured) for when, measured in found.items()})

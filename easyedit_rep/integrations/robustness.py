@@ -99,6 +99,15 @@ def robustness(anatomy, tok, request: EditRequest, queries: Queries, measures: M
     return evaluate(anatomy, tok, bare, queries, replace(measures, fluency=False))[KEY]
 
 
+def compare_negatives(row: Mapping) -> None:
+    """Where `pre` was not measured but read from a file (`pre_edit`), `post`'s negatives were compared with themselves: compare them with
+    the file's, or with none."""
+    pre, post = (row.get(when, {}).get(KEY, {}) for when in ("pre", "post"))
+    for found in post.get("negatives", {}).values():
+        found.pop("acc", None)
+    finish_negatives(pre.get("negatives", {}), post)
+
+
 def measure_robustness(target, **options):
     """Have `robustness` measured of every edit that EasyEdit makes with `target`, in `pre` and in `post`; returns `target`.
 

@@ -4,6 +4,7 @@ Nothing here imports EasyEdit; `integrations.easyedit` puts it in its place.
 """
 
 import copy as copying
+import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,9 @@ from ..request import EditRequest
 from .robustness import robustness
 
 log = logging.getLogger(__name__)
+
+SESSIONS = 2
+"""Sets of hyper-parameters whose contexts, texts and C, gigabytes for a large model, are kept; the least recently used goes."""
 
 
 @dataclass(eq=False)
@@ -47,6 +51,7 @@ class Session:
 
     def __init__(self, editor: RobustEditor, tok):
         self.editor, self.tok = editor, tok
+        self.made_for = json.dumps(editor.hparams.record(), default=str)
         self._queries: OrderedDict[tuple, Queries] = OrderedDict()
 
     @classmethod
@@ -54,9 +59,14 @@ class Session:
         if not isinstance(hparams, REPHyperParams):
             raise EditError(f"REP cannot use {type(hparams).__name__}: make the hyper-parameters with REPHyperParams.from_hparams")
         sessions = Bridge.of(model).sessions
-        if hparams not in sessions or sessions[hparams].tok is not tok:
-            sessions[hparams] = cls(RobustEditor(hparams, model, tok), tok)
-        return sessions[hparams]
+        found, made_for = sessions.get(hparams), json.dumps(hparams.record(), default=str)
+        if found is None or found.tok is not tok or found.made_for != made_for:  # hyper-parameters may be changed between two edits
+            found = cls(RobustEditor(hparams, model, tok), tok)
+        sessions.pop(hparams, None)
+        while len(sessions) >= SESSIONS:
+            sessions.pop(next(iter(sessions)))
+        sessions[hparams] = found  # last, as the youngest
+        return found
 
     def copied(self) -> "Session":
         """The same session on a deep copy of its model, edits included. What was read from the unedited model serves both."""

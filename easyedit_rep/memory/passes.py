@@ -3,11 +3,13 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from ..anatomy import Anatomy
 from ..errors import EditError
@@ -152,6 +154,25 @@ class Passes:
         """
         if self.finished:
             say(f"{self.dataset}: layers {text_of(self.finished)} are there already (--force makes them again)")
+        if not self.groups:
+            return
+        lock = FileLock(f"{self.checkpoint.path}.lock")
+        try:
+            self.checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            place = self.checkpoint.path.parent
+            raise EditError(f"another process collects in {place}: wait for it, or give another --stats-dir") from None
+        except OSError as error:
+            raise EditError(f"cannot write to {self.stats_dir} ({error.strerror}): give another --stats-dir") from error
+        try:
+            self._run(say, progress)
+            with suppress(OSError):  # nothing is left to be guarded
+                Path(lock.lock_file).unlink()
+        finally:
+            lock.release()
+
+    def _run(self, say: Callable[[str], None], progress: bool) -> None:
         for group in self.groups:
             seen, total = self.checkpoint.done()
             going = f", going on after {seen / total:.0%}" if total else ""

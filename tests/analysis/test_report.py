@@ -99,8 +99,10 @@ def test_benchmarks_and_plain_records_become_tables(study, run, tmp_path):
     write_jsonl(records, path)
     with path.open("a") as file:
         file.write('{"index": 1, "meth')  # killed
-    bench, plain = gather(tmp_path)
-    assert bench.title == "Methods compared" and [row[2] for row in bench.rows] == ["ROME", "ROME+REP", "gain over ROME"]
+    execute(run, tmp_path / "other", OneProcess(lambda run: study.editor), progress=False)
+    bench, again, plain = gather(tmp_path)
+    assert again.title == "Methods compared: other", "and no more seeds of the first"
+    assert bench.title == "Methods compared: bench" and [row[2] for row in bench.rows] == ["ROME", "ROME+REP", "gain over ROME"]
     assert plain.title == "Edits: edit" and [row[0] for row in plain.rows] == ["ROME", "ROME+REP"]
 
 

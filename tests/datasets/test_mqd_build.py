@@ -133,6 +133,11 @@ def test_files_are_read_by_the_package_and_by_datasets(atomic, tmp_path, tok):
     made = build(atomic, n=20)
     write_mqd(made, tmp_path / "mqd")
     write_mqd(made, tmp_path / "mqd")  # over what is there
+    (tmp_path / "theirs" / "dataset").mkdir(parents=True)
+    (tmp_path / "theirs" / "dataset" / "thesis.csv").write_text("a")
+    with pytest.raises(EditError, match="was not made by mqd build: give --out another folder"):
+        write_mqd(made, tmp_path / "theirs")
+    assert [path.name for path in (tmp_path / "theirs").rglob("*")] == ["dataset", "thesis.csv"]
     for kind in TYPES:
         loaded = load_dataset_file(path_of(tmp_path / "mqd", kind))
         assert (loaded.format, loaded.found, len(loaded.requests)) == ("mqd", True, 20)

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from easyedit_rep import EditError
 from easyedit_rep.datasets.columns import read_columns
 from easyedit_rep.datasets.records import Reading, load_dataset_file, load_records
-from easyedit_rep.datasets.sources import read_table
+from easyedit_rep.datasets.sources import Broken, read_table
 from easyedit_rep.request import Question
 
 ROWS = [
@@ -133,8 +133,8 @@ def test_a_format_and_a_map_are_one_too_many(columns):
         ("a.json", b"{", "cannot read"),
         ("a.json", b'{"a": 1}', "no list of records"),
         ("a.jsonl", b"\n", "no list of records"),
-        ("a.csv", b"", "cannot read"),
-        ("a.csv", b"a,b\n1,2\n1,2,3\n", "cannot read"),
+        ("a.csv", b"", "no list of records"),
+        ("a.csv", b"a,b\n\xe9,2\n", "cannot read"),
         ("a.parquet", b"PAR1", "cannot read"),
         ("a", None, "cannot read"),
     ],
@@ -170,3 +170,12 @@ def test_reading_wants_something_left_and_notes_what_decides(tmp_path, columns):
     path.write_text(json.dumps([{"prompt": "a revolver makes sound", "label": 1}] * 3))
     with pytest.raises(EditError, match="none of 3 records can be used, the first because subject is missing"):
         Reading(strict=False).load(path)
+
+
+def test_a_delimiter_at_the_end_of_every_line_is_no_column_and_more_cells_are_told(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,subject,target_new,\n"The capital of France, it is said, is",France,Rome,\nA,B,C,D\nE,F\n')
+    first, second, third = read_table(path).rows
+    assert first == {"prompt": "The capital of France, it is said, is", "subject": "France", "target_new": "Rome"}
+    assert second == Broken("has 4 cells, the header 3")
+    assert third == {"prompt": "E", "subject": "F", "target_new": ""}

@@ -1,5 +1,7 @@
 """To and from the Hugging Face hub, which is not there in these tests."""
 
+from types import SimpleNamespace
+
 import huggingface_hub
 import pytest
 import torch
@@ -21,7 +23,12 @@ class Hub:
 
     def create_repo(self, repo_id, *, private, exist_ok):
         self.calls.append(("create", repo_id, private, exist_ok))
-        (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+        whole = repo_id if "/" in repo_id else f"someone/{repo_id}"
+        (self.root / whole).mkdir(parents=True, exist_ok=exist_ok)
+        return SimpleNamespace(repo_id=whole)
+
+    def create_branch(self, repo_id, *, branch, exist_ok):
+        self.calls.append(("branch", repo_id, branch, exist_ok))
 
     def upload_folder(self, *, repo_id, folder_path, revision, allow_patterns, commit_message):
         from pathlib import Path
@@ -89,3 +96,10 @@ def test_a_path_is_never_taken_for_a_repository(hub, llama, tmp_path):
         with pytest.raises(EditError, match="holds no saved edits"):
             load_edits(llama, source)
     assert not hub.calls
+
+
+def test_the_users_name_may_be_left_out_and_a_revision_is_made(hub, carrying):
+    _, ledger, _ = carrying({})
+    assert ledger.push_to_hub("one-edit", revision="v1") == "https://hub/someone/one-edit/commit/1"
+    assert ("branch", "someone/one-edit", "v1", True) in hub.calls
+    assert 'load_edits(model, "someone/one-edit")' in (hub.root / "someone/one-edit/README.md").read_text()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from filelock import FileLock
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
@@ -126,3 +127,12 @@ def test_text_of_layers():
 
 def test_free_memory_is_a_number_of_bytes():
     assert 10**7 < available_memory(torch.device("cpu")) < 10**14
+
+
+def test_two_processes_do_not_collect_in_one_place(make):
+    passes = make(layers=[1])
+    passes.checkpoint.path.parent.mkdir(parents=True)
+    with FileLock(f"{passes.checkpoint.path}.lock"), pytest.raises(EditError, match=r"another process collects in .*: wait for it"):
+        passes.run(print, progress=False)
+    passes.run(lambda _said: None, progress=False)
+    assert passes.path(1).exists()

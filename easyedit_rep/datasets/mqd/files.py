@@ -6,6 +6,7 @@ OUT/about.json                              source, digest, seed, counts
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -32,10 +33,13 @@ def write_mqd(made: Mqd, folder: Path) -> None:
     """Write `made` to `folder`; each file is whole or as it was.
 
     Raises:
-        EditError: it cannot be written.
+        EditError: it cannot be written, or would take the place of what is another's.
     """
     from datasets import Dataset, DatasetDict
 
+    final, scratch = folder / "dataset", folder / f"dataset.tmp{os.getpid()}"
+    if final.exists() and not ((folder / "about.json").is_file() and (final / "dataset_dict.json").is_file()):
+        raise EditError(f"{final} is there, and was not made by mqd build: give --out another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for kind in TYPES:
@@ -43,11 +47,11 @@ def write_mqd(made: Mqd, folder: Path) -> None:
             remove_scratch(path)
             with replacing(path) as scratch:
                 scratch.write_text(json.dumps(made.sets[kind], ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        scratch, final = folder / "dataset.tmp", folder / "dataset"
-        shutil.rmtree(scratch, ignore_errors=True)
         DatasetDict({kind.lower(): Dataset.from_list(made.sets[kind]) for kind in TYPES}).save_to_disk(str(scratch))
         shutil.rmtree(final, ignore_errors=True)
         scratch.rename(final)
         replace_json(folder / "about.json", made.about)
     except OSError as error:
         raise EditError(f"cannot write MQD to {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
