@@ -1,13 +1,15 @@
 """One edit: what was asked, what it changes, and the way back."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .memory.delta import Delta
+from .memory.delta import Delta, tensor_digest
 from .pathway.config import RepConfig
 from .request import EditRequest
 
@@ -24,6 +26,12 @@ class Pathway:
 
     config: RepConfig
     tensors: Mapping[int, Mapping[str, Tensor]]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tensors and their names; read once, since those of the paper's kind are large."""
+        named = sorted((f"{layer}.{name}", tensor) for layer, state in self.tensors.items() for name, tensor in state.items())
+        return hashlib.sha256(" ".join(f"{name} {tensor_digest(tensor)}" for name, tensor in named).encode()).hexdigest()
 
 
 @dataclass(eq=False)

@@ -47,6 +47,10 @@ class RobustnessOptions:
     measures: Measures = field(default_factory=Measures)
 
 
+class Baseline(dict):
+    """Negatives as they were when their request was first seen, so compared with themselves."""
+
+
 class Robustness:
     """Measures a request on a model as it is, whatever edited it. The same request is asked the same questions whenever it comes."""
 
@@ -89,7 +93,9 @@ class Robustness:
         found = robustness(whole, self._maker.tok, request, queries, self.options.measures)
         if queries.negatives:
             key = (request.text, request.subject, request.target_new)
-            finish_negatives(self._first.setdefault(key, found["negatives"]), found)
+            if key not in self._first:
+                self._first[key] = found["negatives"] = Baseline(found["negatives"])
+            finish_negatives(self._first[key], found)
         return found
 
 
@@ -103,9 +109,10 @@ def compare_negatives(row: Mapping) -> None:
     """Where `pre` was not measured but read from a file (`pre_edit`), `post`'s negatives were compared with themselves: compare them with
     the file's, or with none."""
     pre, post = (row.get(when, {}).get(KEY, {}) for when in ("pre", "post"))
-    for found in post.get("negatives", {}).values():
-        found.pop("acc", None)
-    finish_negatives(pre.get("negatives", {}), post)
+    if isinstance(negatives := post.get("negatives"), Baseline):
+        for found in negatives.values():
+            found.pop("acc", None)
+        finish_negatives(pre.get("negatives", {}), post)
 
 
 def measure_robustness(target, **options):

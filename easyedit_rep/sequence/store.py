@@ -5,7 +5,6 @@ FOLDER/state-000041-000040.safetensors  the memory of every layer (edits ever ap
 FOLDER/sequence.json                which of these belong together, and what they were made from; replaced last, atomically
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -43,11 +42,10 @@ def save_sequence(sequence: Sequence, folder: Path) -> None:
         (folder / "edits").mkdir(parents=True, exist_ok=True)
         entries = []
         for edit in sequence.edits:
-            tensors = _edit_tensors(edit)
-            digest = _digest(tensors)
+            digest = _digest(edit)
             if written.get(edit.name, {}).get("digest") != digest:
                 file = f"edits/{edit.name}.safetensors"
-                replace_tensors(folder / file, tensors)
+                replace_tensors(folder / file, _edit_tensors(edit))
                 written[edit.name] = {**edit_record(edit), "digest": digest, "file": file}
             entries.append(written[edit.name])
         state = f"state-{sequence.ledger.applied:06d}-{len(sequence.edits):06d}.safetensors"
@@ -106,9 +104,10 @@ def _check_same(index: Mapping, about: dict, folder: Path) -> None:
             )
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _digest(edit: Edit) -> str:
     """What tells an edit, pathways included, from another of the same name."""
-    return hashlib.sha256("".join(f"{name} {tensor_digest(tensors[name])} " for name in sorted(tensors)).encode()).hexdigest()
+    pairs = tensor_digest(torch.cat([tensor.flatten() for layer in sorted(edit.pairs) for tensor in edit.pairs[layer]]))
+    return " ".join([pairs, *(pathway.digest for pathway in edit.pathways)])
 
 
 def _differs(found, wanted) -> str:
@@ -139,8 +138,6 @@ def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edi
     anatomy = sequence.ledger.anatomy
     pairs = {i: (tensors[f"{i}.keys"], tensors[f"{i}.residuals"]) for i in sequence.layers}
     deltas = {i: Delta(tensors[f"{i}.left"], tensors[f"{i}.right"], anatomy.is_transposed(i)) for i in sequence.layers}
-    if _digest(tensors) != entry["digest"]:
-        raise ValueError(f"{entry['file']} is not the one that was saved with it")
     modules = {i: anatomy.rewrite_name(i) for i in sequence.layers}
     pathways = []
     for i, shape in enumerate(entry["pathways"]):
@@ -152,4 +149,7 @@ def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edi
                 states.setdefault(int(layer), {})[name] = value
         pathways.append(pathway_of(shape, modules, states))
     info = {"keys": {i: keys for i, (keys, _) in pairs.items()}}
-    return edit_of(entry, deltas=deltas, pathways=tuple(pathways), pairs=pairs, info=info)
+    edit = edit_of(entry, deltas=deltas, pathways=tuple(pathways), pairs=pairs, info=info)
+    if _digest(edit) != entry["digest"]:
+        raise ValueError(f"{entry['file']} is not the one that was saved with it")
+    return edit

@@ -133,6 +133,7 @@ def test_files_are_read_by_the_package_and_by_datasets(atomic, tmp_path, tok):
     made = build(atomic, n=20)
     write_mqd(made, tmp_path / "mqd")
     write_mqd(made, tmp_path / "mqd")  # over what is there
+    assert not list((tmp_path / "mqd").glob("*.tmp*"))
     (tmp_path / "theirs" / "dataset").mkdir(parents=True)
     (tmp_path / "theirs" / "dataset" / "thesis.csv").write_text("a")
     with pytest.raises(EditError, match="was not made by mqd build: give --out another folder"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from easyedit_rep.integrations import session as module
-from easyedit_rep.integrations.robustness import compare_negatives
+from easyedit_rep.integrations.robustness import Baseline, compare_negatives
 from easyedit_rep.integrations.session import Bridge, Session
 
 
@@ -38,13 +38,16 @@ def test_the_least_recently_used_goes(llama, tok, make_hparams, monkeypatch):
 
 
 def test_negatives_are_compared_with_the_files_where_pre_comes_from_one():
-    def measured(*output):
-        return {"robustness": {"negatives": {"negated": {"output": [list(output)], "acc": [1.0]}}}}
+    def measured(*output, kind=Baseline):
+        return {"robustness": {"negatives": kind({"negated": {"output": [list(output)], "acc": [1.0]}})}}
 
-    row = {"pre": measured(1, 2), "post": measured(1, 3)}
+    row = {"pre": measured(1, 2, kind=dict), "post": measured(1, 3)}
     compare_negatives(row)
     assert row["post"]["robustness"]["negatives"]["negated"]["acc"] == [0.5]
     for pre in ({}, {"rewrite_acc": [1.0]}):
         row = {"pre": pre, "post": measured(1, 3)}
         compare_negatives(row)
         assert "acc" not in row["post"]["robustness"]["negatives"]["negated"]
+    row = {"pre": {}, "post": measured(1, 3, kind=dict)}  # as REP's own, which asks the unedited model itself
+    compare_negatives(row)
+    assert row["post"]["robustness"]["negatives"]["negated"]["acc"] == [1.0]

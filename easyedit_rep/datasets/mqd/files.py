@@ -45,8 +45,8 @@ def write_mqd(made: Mqd, folder: Path) -> None:
         for kind in TYPES:
             path = path_of(folder, kind)
             remove_scratch(path)
-            with replacing(path) as scratch:
-                scratch.write_text(json.dumps(made.sets[kind], ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            with replacing(path) as written:
+                written.write_text(json.dumps(made.sets[kind], ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         DatasetDict({kind.lower(): Dataset.from_list(made.sets[kind]) for kind in TYPES}).save_to_disk(str(scratch))
         shutil.rmtree(final, ignore_errors=True)
         scratch.rename(final)
