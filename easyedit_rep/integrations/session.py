@@ -46,12 +46,17 @@ class Bridge:
         return Bridge, ()
 
 
+def _as_they_are(hparams: REPHyperParams) -> str:
+    """What tells hyper-parameters from the same ones changed between two edits."""
+    return json.dumps(hparams.record(), default=str)
+
+
 class Session:
     """The `RobustEditor` of one model, tokenizer and set of hyper-parameters, and the queries of its recent requests."""
 
     def __init__(self, editor: RobustEditor, tok):
         self.editor, self.tok = editor, tok
-        self.made_for = json.dumps(editor.hparams.record(), default=str)
+        self.made_for = _as_they_are(editor.hparams)
         self._queries: OrderedDict[tuple, Queries] = OrderedDict()
 
     @classmethod
@@ -59,8 +64,8 @@ class Session:
         if not isinstance(hparams, REPHyperParams):
             raise EditError(f"REP cannot use {type(hparams).__name__}: make the hyper-parameters with REPHyperParams.from_hparams")
         sessions = Bridge.of(model).sessions
-        found, made_for = sessions.get(hparams), json.dumps(hparams.record(), default=str)
-        if found is None or found.tok is not tok or found.made_for != made_for:  # hyper-parameters may be changed between two edits
+        found = sessions.get(hparams)
+        if found is None or found.tok is not tok or found.made_for != _as_they_are(hparams):
             found = cls(RobustEditor(hparams, model, tok), tok)
         sessions.pop(hparams, None)
         while len(sessions) >= SESSIONS:

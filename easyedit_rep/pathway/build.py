@@ -67,10 +67,10 @@ def build_pathways(
     stronger = shape.kind == "closed" and closed.strength != 1 and shape.leave is None
     closed = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
     groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
-    climbs = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
+    climbs: list[Climb | None] = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
     hidden = anatomy.model.config.get_text_config().hidden_size
-    if hidden * sum(len(row) for climb in climbs for row in climb.rows) > HELD:
-        climbs = [None] * len(groups)
+    if len(layers) == 1 or hidden * sum(len(row) for climb in climbs for row in climb.rows) > HELD:
+        climbs = [None] * len(groups)  # there is no next layer to keep anything for, or no room
     with ExitStack() as below:
         running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
         for layer in layers:

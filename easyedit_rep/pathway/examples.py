@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..memory.climb import Climb
+from ..memory.keys import read_token_keys
 from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
@@ -172,7 +173,7 @@ def read_training_keys(
         text_keys: (m, D) keys of ordinary text, negatives for the gate.
         climb: over `rows_of(examples)`, where keys of a lower layer were read before.
     """
-    tokens = iter((climb or Climb(memory.anatomy, rows_of(examples))).token_keys(layer))
+    tokens = iter(climb.token_keys(layer) if climb else read_token_keys(memory.anatomy, rows_of(examples), [layer])[layer])
     whitened = config.target == "whitened" and layer in memory.covariances
     targets = memory.covariances[layer].solve(stars) if whitened else stars
     return [
