@@ -34,6 +34,7 @@ TRAINED = {
     "subject_forms": True,
     "after_fact": 0,
     "same_words": 0,
+    "first_tokens": 0,
 }
 """The paper's pathway as it was tuned for bench-llama, with negatives."""
 
@@ -47,11 +48,12 @@ VARIANTS: dict[str, Mapping[str, Mapping]] = {
     "no other subjects": {"training": {"other_subjects": 0, "after_fact": 0}},
     "none behind the fact": {"training": {"after_fact": 0}},
     "no bare words": {"training": {"same_words": 0}},
+    "no first tokens": {"training": {"first_tokens": 0}},
     "no mined text": {"closed": {"hard_share": 0.0}},
     "no C": {"closed": {"text_weight": 0.0}},
     "no spread of positives": {"closed": {"spread": 0.0}},
     "shared trunk": {
-        "training": {"other_subjects": 0, "after_fact": 0, "same_words": 0},
+        "training": {"other_subjects": 0, "after_fact": 0, "same_words": 0, "first_tokens": 0},
         "closed": {"spread": 0.0, "hard_share": 0.0, "text_weight": 1000.0},
     },
     "forms by rule too": {"training": {"subject_forms": True}},

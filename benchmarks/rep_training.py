@@ -35,12 +35,12 @@ class _Training:
         self.stars = edit.info["keys"][self.layer]
         self.shape = RepConfig(target_modules=[editor.anatomy.rewrite_name(self.layer)], **asdict(rep.pathway))
         text = editor.unedited.text if rep.training.other_subjects else None
-        self.text_keys = editor.unedited.text_keys[self.layer] if rep.training.gate_negatives else None
+        self.ordinary = editor.unedited.ordinary[self.layer] if rep.training.gate_negatives else None
         self.examples = Examples.of(self.memory, request, editor.queries(request), rep.training, text, rep.seed)
         self.keys = self.read()
 
     def read(self):
-        (keys,) = read_training_keys(self.memory, self.layer, [self.examples], self.stars, self.config, self.text_keys)
+        (keys,) = read_training_keys(self.memory, self.layer, [self.examples], self.stars, self.config, self.ordinary)
         return keys
 
     def train(self, keys) -> dict[str, Tensor]:

@@ -166,11 +166,11 @@ class RobustEditor:
         rep, memory = self.hparams.rep, self.memory
         training = training or rep.training
         if rep.pathway.kind != "closed":
-            training = replace(training, after_fact=0, same_words=0)
+            training = replace(training, after_fact=0, same_words=0, first_tokens=0)
         queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
         negatives = training.gate_negatives or rep.pathway.kind == "closed"
-        text_keys = self.unedited.text_keys if negatives else None
+        ordinary = self.unedited.ordinary if negatives else None
         text = self.unedited.text if negatives and (training.other_subjects or training.after_fact) else None
         occurrences = self.unedited.occurrences if training.same_words else None
         start = time.perf_counter()
@@ -180,7 +180,7 @@ class RobustEditor:
             pairs = zip(edit.requests, queries, strict=True)
             examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences) for r, q in pairs]
             base = BaseEdit(edit.deltas, edit.info["keys"])
-            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, text_keys, rep.closed)
+            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, ordinary, rep.closed)
         return replace(
             edit,
             pathways=tuple(Pathway(shape, layers) for layers in tensors),

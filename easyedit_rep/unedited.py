@@ -1,13 +1,12 @@
 """What an editor reads from the unedited model and its texts: made once, at first use."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .anatomy import Anatomy
 from .datasets.corpus import Corpus, load_corpus
@@ -17,11 +16,11 @@ from .ledger import Ledger
 from .loading import check_weights
 from .memory.contexts import generate_contexts
 from .memory.covariance import Covariance, Sample, collect
-from .memory.keys import read_token_keys
 from .memory.statistics import load_statistics, save_statistics, statistics_path
 from .methods import METHODS, Memory
 from .methods.memit import MEMIT
 from .pathway.model import pathways_disabled
+from .pathway.ordinary import OrdinaryKeys, read_ordinary
 from .queries import QueryMaker
 from .queries.contrasts import TRAINED_NAMES
 from .queries.negatives import OrdinaryText
@@ -46,7 +45,7 @@ class Unedited:
     def on(self, anatomy: Anatomy, ledger: Ledger) -> "Unedited":
         """The same for a copy of the model; what has been read serves both."""
         twin = Unedited(self.hparams, anatomy, self.tok, ledger)
-        made = {name: value for name, value in vars(self).items() if name in ("corpus", "text", "occurrences", "text_keys", "queries")}
+        made = {name: value for name, value in vars(self).items() if name in ("corpus", "text", "occurrences", "ordinary", "queries")}
         vars(twin).update(made, memory=replace(self.memory, anatomy=anatomy))
         return twin
 
@@ -116,14 +115,12 @@ class Unedited:
         return Occurrences.of(self.tok, self._rows(LOOKED_THROUGH, self.hparams.rep.seed))
 
     @cached_property
-    def text_keys(self) -> dict[int, Tensor]:
-        """{layer: (text_tokens, D)} keys of ordinary text, for gates that learn when to stay shut."""
-        rep, layers = self.hparams.rep, self.hparams.layers
-        if not rep.text_tokens:
-            return {layer: self.anatomy.weight(layer).new_empty(0, self.anatomy.key_size(layer), dtype=torch.float32) for layer in layers}
+    def ordinary(self) -> Mapping[int, OrdinaryKeys]:
+        """{layer: keys of `text_tokens` of text and of `first_tokens`}, for gates that learn when to stay shut."""
+        rep = self.hparams.rep
+        rows = self._rows(rep.text_tokens, rep.seed + 1) if rep.text_tokens else []
         with pathways_disabled(self.anatomy.model), self.ledger.unedited():
-            tokens = read_token_keys(self.anatomy, self._rows(rep.text_tokens, rep.seed + 1), layers)
-        return {layer: torch.cat(keys) for layer, keys in tokens.items()}
+            return read_ordinary(self.anatomy, self.tok, rows, self.hparams.layers, rep.training.first_tokens, rep.seed)
 
     def _rows(self, n_tokens: int, seed: int) -> Sequence[Sequence[int]]:
         """Token ids of paragraphs of the corpus, in an order fixed by `seed`."""

@@ -16,6 +16,7 @@ from .config import RepConfig
 from .examples import Examples, read_training_keys, rows_of
 from .layer import RepLayer
 from .model import detached_state
+from .ordinary import OrdinaryKeys
 from .training import PathwayTraining, train_layer
 
 HELD = 2**28
@@ -40,7 +41,7 @@ def build_pathways(
     shape: RepConfig,
     config: PathwayTraining,
     seed: int,
-    text_keys: Mapping[int, Tensor] | None = None,
+    ordinary: Mapping[int, OrdinaryKeys] | None = None,
     closed: ClosedForm = ClosedForm(),  # noqa: B008 (frozen)
 ) -> tuple[list[dict[int, dict[str, Tensor]]], dict[int, list[dict[str, float]]]]:
     """Make the pathways of every request of `base`, from the lowest layer up.
@@ -54,7 +55,7 @@ def build_pathways(
 
     Args:
         examples: one for each request, in the order of `base.keys`.
-        text_keys: {layer: (m, D)} keys of ordinary text.
+        ordinary: {layer: keys of ordinary text and of words that begin one}.
         closed: how pathways of that kind are made; `config` then only says what they are made from.
 
     Returns:
@@ -74,7 +75,7 @@ def build_pathways(
     with ExitStack() as below:
         running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
         for layer in layers:
-            text = None if text_keys is None else text_keys[layer]
+            others = None if ordinary is None else ordinary[layer]
             module = RepLayer(anatomy.projection(layer), names[0], shape)
             for name in names[1:]:
                 module.update_layer(name, shape)
@@ -82,7 +83,7 @@ def build_pathways(
             moment = _moment(memory, layer) if shape.kind == "closed" else None
             losses[layer] = []
             for some, climb in zip(groups, climbs, strict=True):
-                keys = read_training_keys(memory, layer, [examples[i] for i in some], base.keys[layer][some], config, text, climb)
+                keys = read_training_keys(memory, layer, [examples[i] for i in some], base.keys[layer][some], config, others, climb)
                 for i, k in zip(some, keys, strict=True):
                     if shape.kind == "closed":
                         losses[layer].append(solve_layer(module, k, names[i], closed, moment))

@@ -15,7 +15,8 @@ subject, its rephrases, shuffles, forms) counting the same whatever its size, an
 that the base method has anyway, stands for far more text than is read here. The spread of the positives makes w blind to how the name is
 put. What the positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are added to S, with weight 1
 beside that mean, and to m₋ as one more group, so that w asks for the subject and not for the word. Then the text tokens that come nearest
-(whitened collisions) are added in the same way, with `hard_weight`, and w is solved again.
+(whitened collisions) are added in the same way, with `hard_weight`, and w is solved again. Among them are tokens of the whole vocabulary as
+the first of a text: a prompt begins with a name where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda".
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin` (or `margin_around`), of the scores
 of the words behind the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, of the score that at most a
@@ -133,7 +134,7 @@ class Background:
         moment: (D, D) mean of the groups' second moments, and C with its weight.
         mean: (D,) of the groups' means.
         groups: how many there are, text among them.
-        seen: (m, D) of ordinary text, that directions are made from.
+        seen: (m, D) of ordinary text, that directions are made from, and of words that begin one.
         unseen: (n, D) of ordinary text, that thresholds are set by.
     """
 
@@ -144,13 +145,18 @@ class Background:
     unseen: Tensor
 
     @classmethod
-    def of(cls, negatives: Sequence[Tensor], text: Tensor, moment: Tensor | None, options: ClosedForm) -> "Background":
-        """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, and of C (D, D); None: that of `text`."""
+    def of(
+        cls, negatives: Sequence[Tensor], text: Tensor, moment: Tensor | None, options: ClosedForm, first: Tensor | None = None
+    ) -> "Background":
+        """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, of C (D, D), None: that of `text`, and of (k, D) keys of words
+        that begin one."""
         seen, unseen = _divided(text)
         c = square(seen) / len(seen) if moment is None else moment.to(seen)
         means = [*(g.mean(0) for g in negatives), seen.mean(0)]
         count = len(means)
         moments = sum(square(g) / len(g) for g in negatives) + c  # one after another: each is as large as C
+        if first is not None:
+            seen = torch.cat([seen, first])
         return cls(moments.div_(count).add_(options.text_weight * c), sum(means) / count, count, seen, unseen)
 
 
@@ -212,7 +218,7 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     if len(text) < 100:
         raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
     groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last, *keys.after]
-    background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options)
+    background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options, keys.first)
     gate = layer.part("rep_gate", name)
     sets = _positive_sets(keys, gate.out_features)
     rate = options.false_fire / len(sets)

@@ -17,6 +17,7 @@ from ..queries.forms import subject_forms
 from ..queries.negatives import OrdinaryText, negative_prompts, prompts_after_fact
 from ..queries.occurrences import Occurrences, bare_words
 from ..request import EditRequest
+from .ordinary import OrdinaryKeys
 from .training import PathwayTraining, TrainingKeys
 
 
@@ -129,8 +130,9 @@ class Examples:
         own = [p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)]
         return [*own, *(p.ids for p in self.others), *(p.ids for p, _ in self.after), *self.same[0], *self.same[1]]
 
-    def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, text_keys: Tensor | None) -> TrainingKeys:
-        """Training data from the keys of every token of `texts()`, k*, its target direction and (m, D) keys of ordinary text."""
+    def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, ordinary: OrdinaryKeys | None, first: bool) -> TrainingKeys:
+        """Training data from the keys of every token of `texts()`, k*, its target direction and ordinary keys, with those of words that
+        begin a text if `first`."""
         rest = iter(rows)
         parts = (self.located, self.others, self.after, *self.same)
         rows, other_rows, after_rows, *same = ([row for _, row in zip(part, rest, strict=False)] for part in parts)
@@ -140,7 +142,7 @@ class Examples:
             # The subject's first words: shared with many others, and few among the tokens of the prompts.
             "subject": torch.cat([rows[i][start : self.located[i].last] for i, start in self.own.items()]),
             "others": torch.cat(list(other_rows)) if other_rows else keys[:0],
-            "text": keys[:0] if text_keys is None else text_keys.to(keys),
+            "text": keys[:0] if ordinary is None else ordinary.text.to(keys),
         }
         others_last = torch.stack([row[p.last] for row, p in zip(other_rows, self.others, strict=True)]) if other_rows else keys[:0]
         own_word = torch.tensor(self.own_word[1:], device=keys.device)
@@ -154,7 +156,12 @@ class Examples:
             spans = [(row[start:], row[p.first : p.last + 1]) for row, (p, start) in zip(after_rows, self.after, strict=True)]
             after = tuple(torch.cat(part) for part in zip(*spans, strict=True))
         words = tuple(torch.stack([row[-1] for row in part]) if part else keys[:0] for part in same)
-        return TrainingKeys(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word, after, words)
+        begun = keys[:0]
+        if first and ordinary is not None:
+            begun = ordinary.first_but({token for p in self.located for token in p.ids[p.first : p.last + 1]}).to(keys)
+        return TrainingKeys(
+            keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word, after, words, begun
+        )
 
 
 def read_training_keys(
@@ -163,21 +170,21 @@ def read_training_keys(
     examples: Sequence[Examples],
     stars: Tensor,
     config: PathwayTraining,
-    text_keys: Tensor | None = None,
+    ordinary: OrdinaryKeys | None = None,
     climb: Climb | None = None,
 ) -> list[TrainingKeys]:
     """Everything the pathways of one layer need, for all requests, read in one early-stopping pass over the model as it stands.
 
     Args:
         stars: (n, D) k* of each request.
-        text_keys: (m, D) keys of ordinary text, negatives for the gate.
+        ordinary: keys of ordinary text and of words that begin one, negatives for the gate.
         climb: over `rows_of(examples)`, where keys of a lower layer were read before.
     """
     tokens = iter(climb.token_keys(layer) if climb else read_token_keys(memory.anatomy, rows_of(examples), [layer])[layer])
     whitened = config.target == "whitened" and layer in memory.covariances
     targets = memory.covariances[layer].solve(stars) if whitened else stars
     return [
-        example.keys(list(islice(tokens, len(example.texts()))), star, target, text_keys)
+        example.keys(list(islice(tokens, len(example.texts()))), star, target, ordinary, config.first_tokens > 0)
         for example, star, target in zip(examples, stars, targets, strict=True)
     ]
 

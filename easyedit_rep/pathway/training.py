@@ -42,6 +42,7 @@ class PathwayTraining:
             pathways only.
         same_words: of each token that a training prompt's subject ends in, how many occurrences in the corpus are negatives: "star" in any
             text, for an edit that "the film star …" is to open. Closed-form pathways only.
+        first_tokens: how many tokens of the vocabulary, each as the first of a text, are negatives. Closed-form pathways only.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
         gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
             not), or `bfloat16`, which halves the file of a saved edit.
@@ -63,6 +64,7 @@ class PathwayTraining:
     other_subjects: int = 0
     after_fact: int = 0
     same_words: int = 0
+    first_tokens: int = 0
     subject_forms: bool = False
     gate_dtype: str = "float32"
 
@@ -81,7 +83,7 @@ class PathwayTraining:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is not positive")
         if not self.lr > 0:
             raise EditError(f"rep.training.lr: {self.lr} is not positive")
-        for name in ("consistency_weight", "align_weight", "gate_negatives", "other_subjects", "after_fact", "same_words"):
+        for name in ("consistency_weight", "align_weight", "gate_negatives", "other_subjects", "after_fact", "same_words", "first_tokens"):
             if not getattr(self, name) >= 0:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is negative or no number")
 
@@ -108,6 +110,7 @@ class TrainingKeys:
         own_word: (n,) bool, whether its token is one of the subject's own.
         after: groups (m, D) of keys of prompts that follow the edited fact: of all tokens, and of the other subjects in them.
         same: (m, D) of corpus tokens that are the last of a positive, in random order: of the subject's own words, and of others.
+        first: (m, D) of tokens that begin a text and are in none of the subject's names.
     """
 
     positives: Tensor
@@ -122,6 +125,7 @@ class TrainingKeys:
     own_word: Tensor | None = None
     after: tuple[Tensor, ...] = ()
     same: tuple[Tensor, ...] = ()
+    first: Tensor | None = None
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory.need import GIB, estimate
+from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.rep_options import PathwayShape, RepOptions
 
 
@@ -35,13 +36,14 @@ def test_what_is_asked_for_is_paid_for(llama, make_hparams, change):
 
 
 def test_a_closed_form_pathway_takes_matrices_and_no_training(llama, make_hparams):
+    options = {"text_tokens": 100, "training": PathwayTraining(first_tokens=10)}
     one, other = (
-        estimate(Anatomy(llama), make_hparams(rep=RepOptions(pathway=PathwayShape(kind="closed", rank=rank), text_tokens=100)), batch=False)
+        estimate(Anatomy(llama), make_hparams(rep=RepOptions(pathway=PathwayShape(kind="closed", rank=rank), **options)), batch=False)
         for rank in (4, 4000)
     )
     assert one == other
     assert one["pathway"] == 5 * 4 * 48 * 48 + 2 * 4 * 48
-    assert one["keys of text"] == 4 * 100 * 48
+    assert one["keys of text"] == 4 * 110 * 48
 
 
 def test_half_the_bytes_in_bfloat16(llama, make_hparams):

@@ -194,6 +194,21 @@ def test_groups_behind_the_fact_are_negatives(direction):
     assert shut[1] < shut[0]
 
 
+def test_shut_for_words_that_begin_a_text(direction):
+    """ "Honda", for an edit of "Nokia N85": close to the subject, and not in ordinary text."""
+    layer, keys = layer_and_keys(direction)
+    apart = normal(1, 57)[0]
+    apart = 6 * nn.functional.normalize(apart - (apart @ direction) * direction, dim=0)
+    words = normal(400, 58, 7 * direction + apart).float()
+    options = replace(OPTIONS, false_fire=0.05)
+    opened = []
+    for first in (None, words[:200]):
+        solve_layer(layer, replace(keys, first=first), "a", options, None)
+        opened.append(layer.is_open(words[200:], "a").float().mean().item())
+        assert layer.is_open(keys.positives, "a").float().mean() > 0.9
+    assert opened[0] > 0.5 and opened[1] < 0.1
+
+
 @pytest.mark.parametrize("strength", [1.0, 2.0])
 def test_where_open_the_key_is_the_prompts_and_elsewhere_untouched(direction, strength):
     layer, keys = layer_and_keys(direction)

@@ -30,7 +30,7 @@ def make_editor(make_hparams, make_model, tok, texts, tmp_path):
         statistics_tokens=600,
         text_tokens=600,
         pathway=PathwayShape(kind="closed", detectors=2),
-        training=PathwayTraining(other_subjects=8, after_fact=8, same_words=4, subject_forms=True),
+        training=PathwayTraining(other_subjects=8, after_fact=8, same_words=4, first_tokens=50, subject_forms=True),
         closed=ClosedForm(false_fire=0.01, strength=2.0),
         queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
     )
@@ -164,7 +164,7 @@ def test_what_leaves_the_prompt_alone_need_not_be_asked_about_it(make_editor, mo
     torch.testing.assert_close(keys[0], 2 * keys[1])
 
 
-@pytest.mark.parametrize("without", ["after_fact", "same_words", "other_subjects"])
+@pytest.mark.parametrize("without", ["after_fact", "same_words", "first_tokens", "other_subjects"])
 def test_every_kind_of_negative_reaches_the_gates(make_editor, without):
     editor = make_editor()
     edit = editor.base_edit(REQUESTS[0])
@@ -177,12 +177,18 @@ def test_every_kind_of_negative_reaches_the_gates(make_editor, without):
 
 
 def test_a_trained_one_reads_nothing_that_is_for_gates_in_closed_form(make_editor, monkeypatch):
-    seen = []
-    real = build.read_training_keys
-    monkeypatch.setattr(build, "read_training_keys", lambda *args: seen.extend(args[2]) or real(*args))
-    editor = make_editor(pathway=PathwayShape(rank=2), training=PathwayTraining(gate_negatives=1.0, after_fact=8, same_words=4, steps=1))
+    seen, configs, real = [], [], build.read_training_keys
+
+    def read(*args):
+        seen.extend(args[2])
+        configs.append(args[4])
+        return real(*args)
+
+    monkeypatch.setattr(build, "read_training_keys", read)
+    closed_only = {"after_fact": 8, "same_words": 4, "first_tokens": 8}
+    editor = make_editor(pathway=PathwayShape(rank=2), training=PathwayTraining(gate_negatives=1.0, steps=1, **closed_only))
     editor.robustify(editor.base_edit(REQUESTS[1]))
-    assert seen and not any(example.after or any(example.same) for example in seen)
+    assert seen and not any(example.after or any(example.same) for example in seen) and not configs[0].first_tokens
 
 
 def test_the_layers_of_an_edit_share_its_rate(make_editor, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from easyedit_rep.memory.keys import read_keys, read_token_keys
 from easyedit_rep.memory.tokens import locate
 from easyedit_rep.pathway.examples import Examples, read_training_keys, training_prompts
+from easyedit_rep.pathway.ordinary import OrdinaryKeys
 from easyedit_rep.pathway.training import SHARES, PathwayTraining
 from easyedit_rep.queries import Queries, Split
 from easyedit_rep.queries.negatives import OrdinaryText, prompts_after_fact
@@ -24,9 +25,9 @@ def texts(config):
     return [p.text for p in training_prompts(REQUEST, QUERIES, CONTEXTS, config)]
 
 
-def read(memory, layer, star, config, text_keys=None, text=None):
+def read(memory, layer, star, config, ordinary=None, text=None):
     example = Examples.of(memory, REQUEST, QUERIES, config, text, seed=0)
-    (keys,) = read_training_keys(memory, layer, [example], star[None], config, text_keys)
+    (keys,) = read_training_keys(memory, layer, [example], star[None], config, ordinary)
     return keys
 
 
@@ -84,15 +85,15 @@ def test_keys_are_the_prompts_own(model, tok, make_memory, target):
 def test_negatives_are_other_tokens_never_the_subjects_last(llama, tok, make_memory, corpus):
     memory = make_memory(llama, tok, contexts=("", "I like. "))
     star, config = torch.randn(48), replace(PAPER, other_subjects=6)
-    text_keys, text = torch.full((3, 48), 7.0), OrdinaryText.from_corpus(corpus, 20, seed=0)
-    keys = read(memory, 1, star, config, text_keys, text)
+    ordinary, text = OrdinaryKeys(torch.full((3, 48), 7.0), torch.ones(1, 48), (5,)), OrdinaryText.from_corpus(corpus, 20, seed=0)
+    keys = read(memory, 1, star, config, ordinary, text)
     prompts = training_prompts(REQUEST, QUERIES, memory.contexts, config)
     located = [locate(tok, p) for p in prompts]
     groups = keys.negatives
     assert set(groups) == set(SHARES)
     own = [p.subject == "Ann Lee" for p in prompts]  # what follows the subject is read after the request's own only
     assert len(groups["prompt"]) == sum(len(p.ids) - 1 if mine else p.last for p, mine in zip(located, own, strict=True))
-    assert torch.equal(groups["text"], text_keys)
+    assert torch.equal(groups["text"], ordinary.text) and not len(keys.first)
     words = [token for token in tok.tokenize(" Ann Lee") if token.strip("Ġ▁")]  # a space before it is not the subject's
     assert len(groups["subject"]) == sum(own) * (len(words) - 1)
     last = torch.cat([keys.positives, keys.prompt[None]])
@@ -160,6 +161,20 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
     assert plain.after == () and not any(len(part) for part in plain.same)
     for name, rows in plain.negatives.items():
         torch.testing.assert_close(rows, keys.negatives[name], rtol=1e-4, atol=1e-5)
+
+
+def test_words_that_begin_a_text_are_negatives_but_for_the_names_own(llama, tok, make_memory):
+    memory = make_memory(llama, tok, contexts=CONTEXTS[:2])
+    config = replace(PAPER, first_tokens=4)
+    located = [locate(tok, p) for p in training_prompts(REQUEST, QUERIES, memory.contexts, config)]
+    spans = [p.ids[p.first : p.last + 1] for p in located]
+    others = sorted(set(range(20, 60)) - {token for span in spans for token in span})[:2]
+    ordinary = OrdinaryKeys(
+        torch.zeros(1, 48), torch.arange(4.0)[:, None].repeat(1, 48), (spans[0][0], others[0], spans[-2][-1], others[1])
+    )
+    assert torch.equal(read(memory, 1, torch.randn(48), config, ordinary).first, ordinary.first[[1, 3]])
+    assert not len(read(memory, 1, torch.randn(48), PAPER, ordinary).first), "not asked for"
+    assert not len(read(memory, 1, torch.randn(48), config).first)
 
 
 def test_rows_that_do_not_fit_the_models_positions_are_left_out(llama, tok, make_memory, corpus, monkeypatch):
