@@ -61,7 +61,7 @@ def test_sweep_writes_records_and_picture(tmp_path):
         (["edit", "--hparams", str(HPARAMS), "--data", "missing.json"], "missing.json"),
         (["edit", "--hparams", str(HPARAMS), "--data", str(FACTS), "--subject", "a"], "both --data and --subject"),
         (["edit", "--hparams", str(HPARAMS), "--data", str(FACTS), "--save", "a", "--json", "b"], "--json"),
-        (["sweep", "--hparams", "hparams/REP/ROME/gpt2-xl.yaml", "--data", str(FACTS)], "--thresholds"),
+        (["sweep", "--hparams", "hparams/REP/ROME/llama2-7b.yaml", "--data", str(FACTS)], "--thresholds"),
         (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--thresholds", "0.5"], "closed pathway has neither τ nor α"),
         (["sweep", "--hparams", str(HPARAMS), "--data", str(FACTS), "--alphas", "1e3,x"], "'1e3,x'"),
         (["bench", "--hparams", str(HPARAMS), "--data", str(FACTS), "--gpus", "1"], "--gpus 1 is each Ray worker's"),

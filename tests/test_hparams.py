@@ -1,13 +1,14 @@
 """The hyper-parameter files that ship, and refusal of those that are wrong."""
 
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from easyedit_rep import EditError, REPHyperParams
+from easyedit_rep.hparams import load_hparams
 from easyedit_rep.methods import METHODS as REGISTERED
 from easyedit_rep.rep_options import RepOptions
 
@@ -25,6 +26,8 @@ MODELS = {
     "gpt-j-6B": "gptj",
 }
 METHODS = ("ROME", "R-ROME", "MEMIT", "EMMET")
+PAPERS = ("llama2-7b", "mistral-7b", "qwen2-7b")
+"""Models the paper has results for."""
 SHIPPED = ("bench-llama", "demo")
 
 
@@ -60,7 +63,7 @@ def test_easyedits_way_of_leaving_the_suffix_off():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_file_holds_the_papers_settings(method, name):
     path = FOLDER / method / f"{name}.yaml"
     written = yaml.safe_load(path.read_text())["rep"]
@@ -68,6 +71,22 @@ def test_file_holds_the_papers_settings(method, name):
     assert asdict(REPHyperParams.from_hparams(str(path)).rep) == paper, "the paper's settings are the defaults"
     assert set(written["pathway"]) == set(paper["pathway"]) - {"detectors", "leave"}, "all but what only a closed-form one has"
     assert {"base", "engine", "seed", "pathway", "training", "queries"} == set(written)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(PAPERS)))
+def test_other_models_have_the_recommended_pathway(method, name):
+    ours, tuned = (REPHyperParams.from_hparams(str(FOLDER / method / f"{stem}.yaml")).rep for stem in (name, "bench-llama"))
+    assert (ours.pathway, ours.training) == (tuned.pathway, tuned.training)
+    assert ours.closed == replace(tuned.closed, strength=1.0) and ours.text_tokens == 20_000
+    assert replace(ours.queries, negative_count=2) == tuned.queries, "queries are the paper's"
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER.parent / "D4S").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_sequence_has_it_too(path):
+    rep = load_hparams(str(path)).rep
+    assert not rep.pathways or (rep.base, rep.pathway.kind, rep.pathway.detectors, rep.pathway.leave) == ("D4S", "closed", 2, 0.8)
+    assert rep.pathways or path.stem == "demo"
 
 
 # What EasyEdit does not give, and the files that say where their values are from.
