@@ -48,8 +48,8 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         replayed = [p for i in range(min(hparams.layers), anatomy.n_layers) for p in anatomy.layer(i).parameters()]
         need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
     if hparams.rep.pathways and hparams.rep.pathway.kind == "closed":
-        # In float32: C, the sum of all second moments, that of one detector, its system, and the factor of that.
-        need["pathway"] = 4 * 5 * size * size + 4 * (hparams.rep.pathway.detectors + 1) * size * layers
+        # In float32: C, the sum of all second moments, that of one detector, and the factor of that.
+        need["pathway"] = 4 * 4 * size * size + 4 * (hparams.rep.pathway.detectors + 1) * size * layers
     elif hparams.rep.pathways:
         shape = hparams.rep.pathway
         parameters = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1
@@ -58,7 +58,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         kept = dtype.itemsize * hidden * (layers > 1)  # what comes into a layer, on the way to the next
         need["reading keys"] = token_budget(device) * ((3 * dtype.itemsize + 4) * size + kept)
         if hparams.rep.pathway.kind == "closed" or hparams.rep.training.gate_negatives:
-            need["keys of text"] = 4 * (hparams.rep.text_tokens + hparams.rep.training.first_tokens) * size * layers
+            need["keys of text"] = dtype.itemsize * (hparams.rep.text_tokens + hparams.rep.training.first_tokens) * size * layers
     # Before the first edit, if there are no statistics yet: float64 sums, a product and, on a GPU, rows.
     collecting = 8 * size * (size * (layers + 1) + (token_budget(device) if device.type == "cuda" else 0))
     more = collecting - sum(value for name, value in need.items() if name != "weights")

@@ -28,7 +28,6 @@ With two detectors one is made from the positives whose last token is a word of 
 prominent figure in French cinema"): one direction for both is a compromise.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,10 +37,8 @@ from torch import Tensor
 from ..errors import EditError
 from ..memory.linear import square
 from .layer import RepLayer
+from .scores import ROWS, highest, score, tail_threshold
 from .training import TrainingKeys
-
-TAIL = 0.005
-"""Share of the largest scores that tells the tail."""
 
 LARGEST = 2048
 """Keys of a group of negatives that are enough to know it by; of more, evenly spaced ones are taken."""
@@ -114,18 +111,6 @@ class Detector:
     threshold: float
 
 
-def tail_threshold(scores: Tensor, rate: float, share: float = TAIL) -> float:
-    """The score that the share `rate` of tokens is above, told by `scores` (n,) of a sample of them.
-
-    Counted where `rate` is at least `share`; beyond, the mean excess over that quantile is the scale of an exponential tail.
-    """
-    n = min(len(scores), max(2, round(len(scores) * share)))
-    if rate >= n / len(scores):
-        return scores.topk(int(len(scores) * rate)).values[-1].item()
-    top = scores.topk(n).values.double()
-    return (top[-1] + (top - top[-1]).mean() * math.log(n / len(scores) / rate)).item()
-
-
 @dataclass(frozen=True, eq=False)
 class Background:
     """What the detectors of a layer have in common: keys that are none of theirs.
@@ -134,14 +119,14 @@ class Background:
         moment: (D, D) mean of the groups' second moments, and C with its weight.
         mean: (D,) of the groups' means.
         groups: how many there are, text among them.
-        seen: (m, D) of ordinary text, that directions are made from, and of words that begin one.
-        unseen: (n, D) of ordinary text, that thresholds are set by.
+        seen: of ordinary text, that directions are made from, and of words that begin one, each (m, D) of any dtype.
+        unseen: (n, D) of ordinary text, that thresholds are set by, of any dtype.
     """
 
     moment: Tensor
     mean: Tensor
     groups: int
-    seen: Tensor
+    seen: tuple[Tensor, ...]
     unseen: Tensor
 
     @classmethod
@@ -151,13 +136,14 @@ class Background:
         """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, of C (D, D), None: that of `text`, and of (k, D) keys of words
         that begin one."""
         seen, unseen = _divided(text)
-        c = square(seen) / len(seen) if moment is None else moment.to(seen)
-        means = [*(g.mean(0) for g in negatives), seen.mean(0)]
+        dtype = torch.promote_types(text.dtype, torch.float32)
+        c = square(seen.to(dtype)) / len(seen) if moment is None else moment.to(seen.device, dtype)
+        means = [*(g.mean(0) for g in negatives), seen.mean(0, dtype=dtype)]
         count = len(means)
-        moments = sum(square(g) / len(g) for g in negatives) + c  # one after another: each is as large as C
-        if first is not None:
-            seen = torch.cat([seen, first])
-        return cls(moments.div_(count).add_(options.text_weight * c), sum(means) / count, count, seen, unseen)
+        whole = c * (1 / count + options.text_weight)
+        for g in negatives:  # one after another, and in place: each is as large as C
+            whole.add_(square(g), alpha=1 / (len(g) * count))
+        return cls(whole, sum(means) / count, count, (seen,) if first is None else (seen, first), unseen)
 
 
 def fit_detector(
@@ -177,26 +163,26 @@ def fit_detector(
         shut: (n, D) keys at which it must be shut in any case.
         words: (n, D) keys of the positives' last words where they are words like any, in random order.
     """
-    seen, mean, count = background.seen, background.mean, float(background.groups)
+    mean, count = background.mean, float(background.groups)
     middle = torch.stack([g.mean(0) for g in positives]).mean(0)
     scatter, negatives = background.moment.clone(), count * mean
     for centred in (g - middle for g in positives):
         scatter.add_(square(centred), alpha=options.spread / len(positives) / len(centred))
-    met, held = _divided(seen[:0] if words is None else words)
+    met, held = _divided(middle.new_empty(0, len(middle)) if words is None else words)
     if len(met):
         scatter.add_(square(met), alpha=1 / len(met))
         negatives, count = negatives + met.mean(0), count + 1
-    ridge = options.ridge * scatter.diagonal().mean()
-    weight = _solve(scatter, ridge, middle - negatives / count)
-    nearest = round(options.hard_share * len(seen))
+    scatter.diagonal().add_(options.ridge * scatter.diagonal().mean())
+    weight = _solve(scatter, middle - negatives / count)
+    nearest = round(options.hard_share * sum(map(len, background.seen)))
     if nearest and options.hard_weight:
-        hard = seen[(seen @ weight).topk(nearest).indices]
+        hard = highest(background.seen, weight, nearest)
         scatter.add_(square(hard), alpha=options.hard_weight / len(hard))
         negatives, count = negatives + options.hard_weight * hard.mean(0), count + options.hard_weight
-        weight = _solve(scatter, ridge, middle - negatives / count)
+        weight = _solve(scatter, middle - negatives / count)
     weight = weight / ((middle - mean) @ weight)
     low = (mean @ weight).item()
-    threshold = max(margin, tail_threshold(background.unseen @ weight - low, rate))
+    threshold = max(margin, tail_threshold(score(background.unseen, weight) - low, rate))
     if shut is not None and len(shut):
         threshold = max(threshold, (shut @ weight).max().item() - low + GAP)
     if len(held):
@@ -233,7 +219,7 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
         layer.part("rep_key", name).weight.copy_(options.strength * keys.prompt[:, None])
     return {
         "open": (layer.gate_logit(keys.positives, name) > 0).float().mean().item(),
-        "false_fire": layer.is_open(background.unseen, name).float().mean().item(),
+        "false_fire": torch.cat([layer.is_open(rows, name) for rows in background.unseen.split(ROWS)]).float().mean().item(),
         "threshold": max(d.threshold for d in detectors),
     }
 
@@ -259,7 +245,5 @@ def _divided(text: Tensor) -> tuple[Tensor, Tensor]:
     return text.tensor_split([len(text) - round(HELD_OUT * len(text))])
 
 
-def _solve(scatter: Tensor, ridge: Tensor, difference: Tensor) -> Tensor:
-    system = scatter.clone()
-    system.diagonal().add_(ridge)
-    return torch.cholesky_solve(difference[:, None], torch.linalg.cholesky(system))[:, 0]
+def _solve(scatter: Tensor, difference: Tensor) -> Tensor:
+    return torch.cholesky_solve(difference[:, None], torch.linalg.cholesky(scatter))[:, 0]

@@ -142,7 +142,7 @@ class Examples:
             # The subject's first words: shared with many others, and few among the tokens of the prompts.
             "subject": torch.cat([rows[i][start : self.located[i].last] for i, start in self.own.items()]),
             "others": torch.cat(list(other_rows)) if other_rows else keys[:0],
-            "text": keys[:0] if ordinary is None else ordinary.text.to(keys),
+            "text": keys[:0] if ordinary is None else ordinary.text.to(keys.device),
         }
         others_last = torch.stack([row[p.last] for row, p in zip(other_rows, self.others, strict=True)]) if other_rows else keys[:0]
         own_word = torch.tensor(self.own_word[1:], device=keys.device)
@@ -158,7 +158,7 @@ class Examples:
         words = tuple(torch.stack([row[-1] for row in part]) if part else keys[:0] for part in same)
         begun = keys[:0]
         if first and ordinary is not None:
-            begun = ordinary.first_but({token for p in self.located for token in p.ids[p.first : p.last + 1]}).to(keys)
+            begun = ordinary.first_but({token for p in self.located for token in p.ids[p.first : p.last + 1]}).to(keys.device)
         return TrainingKeys(
             keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word, after, words, begun
         )

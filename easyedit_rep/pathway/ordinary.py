@@ -1,7 +1,7 @@
 """Keys that no edit's gate should open at: those of ordinary text, and of words that a text begins with."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,13 @@ from torch import Tensor
 from ..anatomy import Anatomy
 from ..memory.keys import read_token_keys
 
+ROWS = 128
+"""Texts that are read at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class OrdinaryKeys:
-    """Of one layer, float32.
+    """Of one layer, in the model's dtype, as they were read: in float32 those of a 16-bit model would take twice the memory.
 
     Attributes:
         text: (m, D) of every token of ordinary text.
@@ -37,13 +40,18 @@ def read_ordinary(
     """{layer: keys} of every token of `rows`, and of up to `first` tokens that stand first, drawn by `seed`; the model as it stands."""
     tokens = _words(anatomy, tok, first, seed)
     start = tok("")["input_ids"]  # a beginning-of-sequence token, if the tokenizer puts one
-    keys = read_token_keys(anatomy, [*rows, *([*start, token] for token in tokens)], layers)
-    out = {}
-    for layer, read in keys.items():
-        empty = torch.empty(0, anatomy.key_size(layer), device=anatomy.weight(layer).device)
-        text, begun = read[: len(rows)], [row[-1:] for row in read[len(rows) :]]
-        out[layer] = OrdinaryKeys(torch.cat([empty, *text]), torch.cat([empty, *begun]), tokens)
-    return out
+    text: dict[int, list[Tensor]] = {layer: [anatomy.weight(layer).new_empty(0, anatomy.key_size(layer))] for layer in layers}
+    begun = {layer: list(empty) for layer, empty in text.items()}
+    words = [[*start, token] for token in tokens]
+    for some, into, at in [*((part, text, 0) for part in _parts(rows)), *((part, begun, -1) for part in _parts(words))]:
+        for layer, read in read_token_keys(anatomy, some, layers).items():
+            into[layer].append(torch.cat([row[at:] for row in read]).to(into[layer][0]))
+    return {layer: OrdinaryKeys(torch.cat(text[layer]), torch.cat(begun[layer]), tokens) for layer in layers}
+
+
+def _parts(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
+    """`rows`, some at a time: what is read of them is float32 at first."""
+    yield from (rows[i : i + ROWS] for i in range(0, len(rows), ROWS))
 
 
 def _words(anatomy: Anatomy, tok, n: int, seed: int) -> tuple[int, ...]:

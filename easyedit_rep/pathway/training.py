@@ -101,7 +101,8 @@ class TrainingKeys:
         prompt: (D,) key x₀ of the bare prompt, the one the edit maps onto v* exactly.
         mean: (D,) k*, averaged over the contexts.
         target: (D,) unit direction t.
-        negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty.
+        negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty. Those of
+            `text`, and `first`, are in the model's dtype.
         own: (m, D) of the `prompt` negatives those in prompts about the subject by its own name. The tokens of another name before its last
             are the subject too, and for a pathway that may act at any of them no negatives.
         shut: (m, D) of `own`: the tokens before the subject's last one in the bare prompt, and those behind the subject in every prompt.
@@ -193,7 +194,7 @@ def _draw(groups: Mapping[str, Tensor], n: int, generator: torch.Generator) -> T
     picked = []
     for kind, keys in groups.items():
         index = torch.randint(len(keys), (max(1, round(n * SHARES[kind] / total)),), generator=generator)
-        picked.append(keys.index_select(0, index.to(keys.device)))
+        picked.append(keys.index_select(0, index.to(keys.device)).float())
     return torch.cat(picked)
 
 

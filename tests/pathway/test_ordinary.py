@@ -42,6 +42,13 @@ def test_a_names_own_words_are_left_out(llama, tok, make_memory):
     assert keys.first_but(set(keys.tokens)).shape == (0, 48)
 
 
+def test_keys_keep_the_models_dtype(llama, tok, make_memory, rows):
+    anatomy = make_memory(llama.bfloat16(), tok).anatomy
+    keys = read_ordinary(anatomy, tok, rows, [1], 5, 0)[1]
+    assert keys.text.dtype == keys.first.dtype == torch.bfloat16
+    assert torch.equal(keys.text.float(), torch.cat(read_token_keys(anatomy, rows, [1])[1])), "nothing is rounded"
+
+
 def test_nothing_asked_for_is_nothing_read(llama, tok, make_memory):
     keys = read_ordinary(make_memory(llama, tok).anatomy, tok, [], [1], 0, 0)[1]
     assert keys.text.shape == keys.first.shape == (0, 48) and keys.tokens == ()
