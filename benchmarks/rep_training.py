@@ -35,7 +35,7 @@ class _Training:
         self.stars = edit.info["keys"][self.layer]
         self.shape = RepConfig(target_modules=[editor.anatomy.rewrite_name(self.layer)], **asdict(rep.pathway))
         text = editor.unedited.text if rep.training.other_subjects else None
-        self.ordinary = editor.unedited.ordinary[self.layer] if rep.training.gate_negatives else None
+        self.ordinary = editor.unedited.ordinary(0)[self.layer] if rep.training.gate_negatives else None
         self.examples = Examples.of(self.memory, request, editor.queries(request), rep.training, text, rep.seed)
         self.keys = self.read()
 

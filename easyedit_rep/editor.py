@@ -170,7 +170,7 @@ class RobustEditor:
         queries = queries or [self.queries(request) for request in edit.requests]
         # Read once for all edits, so before the clock starts.
         negatives = training.gate_negatives or rep.pathway.kind == "closed"
-        ordinary = self.unedited.ordinary if negatives else None
+        ordinary = self.unedited.ordinary(training.first_tokens) if negatives else None
         text = self.unedited.text if negatives and (training.other_subjects or training.after_fact) else None
         occurrences = self.unedited.occurrences if training.same_words else None
         start = time.perf_counter()

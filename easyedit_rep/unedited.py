@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .anatomy import Anatomy
 from .datasets.corpus import Corpus, load_corpus
@@ -20,7 +21,7 @@ from .memory.statistics import load_statistics, save_statistics, statistics_path
 from .methods import METHODS, Memory
 from .methods.memit import MEMIT
 from .pathway.model import pathways_disabled
-from .pathway.ordinary import OrdinaryKeys, read_ordinary
+from .pathway.ordinary import OrdinaryKeys, first_tokens, read_first, read_text
 from .queries import QueryMaker
 from .queries.contrasts import TRAINED_NAMES
 from .queries.negatives import OrdinaryText
@@ -45,7 +46,8 @@ class Unedited:
     def on(self, anatomy: Anatomy, ledger: Ledger) -> "Unedited":
         """The same for a copy of the model; what has been read serves both."""
         twin = Unedited(self.hparams, anatomy, self.tok, ledger)
-        made = {name: value for name, value in vars(self).items() if name in ("corpus", "text", "occurrences", "ordinary", "queries")}
+        shared = ("corpus", "text", "occurrences", "text_keys", "first_keys", "queries")
+        made = {name: value for name, value in vars(self).items() if name in shared}
         vars(twin).update(made, memory=replace(self.memory, anatomy=anatomy))
         return twin
 
@@ -115,12 +117,26 @@ class Unedited:
         return Occurrences.of(self.tok, self._rows(LOOKED_THROUGH, self.hparams.rep.seed))
 
     @cached_property
-    def ordinary(self) -> Mapping[int, OrdinaryKeys]:
-        """{layer: keys of `text_tokens` of text and of `first_tokens`}, for gates that learn when to stay shut."""
+    def text_keys(self) -> Mapping[int, Tensor]:
+        """{layer: (text_tokens, D)} keys of ordinary text."""
         rep = self.hparams.rep
         rows = self._rows(rep.text_tokens, rep.seed + 1) if rep.text_tokens else []
         with pathways_disabled(self.anatomy.model), self.ledger.unedited():
-            return read_ordinary(self.anatomy, self.tok, rows, self.hparams.layers, rep.training.first_tokens, rep.seed)
+            return read_text(self.anatomy, rows, self.hparams.layers)
+
+    def ordinary(self, first: int) -> Mapping[int, OrdinaryKeys]:
+        """{layer: keys of ordinary text, and of `first` tokens that begin one}, for gates that learn when to stay shut."""
+        if first not in self.first_keys:
+            tokens = first_tokens(self.anatomy, self.tok, first, self.hparams.rep.seed)
+            with pathways_disabled(self.anatomy.model), self.ledger.unedited():
+                self.first_keys[first] = tokens, read_first(self.anatomy, self.tok, tokens, self.hparams.layers)
+        tokens, keys = self.first_keys[first]
+        return {layer: OrdinaryKeys(text, keys[layer], tokens) for layer, text in self.text_keys.items()}
+
+    @cached_property
+    def first_keys(self) -> dict[int, tuple[Sequence[int], Mapping[int, Tensor]]]:
+        """Of every number of such tokens that was asked for."""
+        return {}
 
     def _rows(self, n_tokens: int, seed: int) -> Sequence[Sequence[int]]:
         """Token ids of paragraphs of the corpus, in an order fixed by `seed`."""

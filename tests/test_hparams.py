@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from easyedit_rep import EditError, REPHyperParams
-from easyedit_rep.hparams import load_hparams
 from easyedit_rep.methods import METHODS as REGISTERED
 from easyedit_rep.rep_options import RepOptions
 
@@ -80,13 +79,6 @@ def test_other_models_have_the_recommended_pathway(method, name):
     assert (ours.pathway, ours.training) == (tuned.pathway, tuned.training)
     assert ours.closed == replace(tuned.closed, strength=1.0) and ours.text_tokens == 20_000
     assert replace(ours.queries, negative_count=2) == tuned.queries, "queries are the paper's"
-
-
-@pytest.mark.parametrize("path", sorted((FOLDER.parent / "D4S").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_sequence_has_it_too(path):
-    rep = load_hparams(str(path)).rep
-    assert not rep.pathways or (rep.base, rep.pathway.kind, rep.pathway.detectors, rep.pathway.leave) == ("D4S", "closed", 2, 0.8)
-    assert rep.pathways or path.stem == "demo"
 
 
 # What EasyEdit does not give, and the files that say where their values are from.

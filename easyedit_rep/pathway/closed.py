@@ -67,7 +67,7 @@ class ClosedForm:
         ridge: ρ.
         spread: σ.
         text_weight: of C.
-        hard_share: share of the text's tokens that come nearest and are made negatives of their own.
+        hard_share: share of the text's tokens, and of those that begin one, that come nearest and are made negatives of their own.
         hard_weight: their weight; the mean of the other groups has 1.
     """
 
@@ -203,8 +203,9 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     text = keys.negatives["text"]
     if len(text) < 100:
         raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
+    first = None if keys.ordinary is None else keys.ordinary.first_but(keys.names).to(text.device)
     groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last, *keys.after]
-    background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options, keys.first)
+    background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options, first)
     gate = layer.part("rep_gate", name)
     sets = _positive_sets(keys, gate.out_features)
     rate = options.false_fire / len(sets)

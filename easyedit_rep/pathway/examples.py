@@ -130,9 +130,8 @@ class Examples:
         own = [p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)]
         return [*own, *(p.ids for p in self.others), *(p.ids for p, _ in self.after), *self.same[0], *self.same[1]]
 
-    def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, ordinary: OrdinaryKeys | None, first: bool) -> TrainingKeys:
-        """Training data from the keys of every token of `texts()`, k*, its target direction and ordinary keys, with those of words that
-        begin a text if `first`."""
+    def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, ordinary: OrdinaryKeys | None) -> TrainingKeys:
+        """Training data from the keys of every token of `texts()`, k*, its target direction and ordinary keys."""
         rest = iter(rows)
         parts = (self.located, self.others, self.after, *self.same)
         rows, other_rows, after_rows, *same = ([row for _, row in zip(part, rest, strict=False)] for part in parts)
@@ -156,11 +155,10 @@ class Examples:
             spans = [(row[start:], row[p.first : p.last + 1]) for row, (p, start) in zip(after_rows, self.after, strict=True)]
             after = tuple(torch.cat(part) for part in zip(*spans, strict=True))
         words = tuple(torch.stack([row[-1] for row in part]) if part else keys[:0] for part in same)
-        begun = keys[:0]
-        if first and ordinary is not None:
-            begun = ordinary.first_but({token for p in self.located for token in p.ids[p.first : p.last + 1]}).to(keys.device)
+        names = frozenset(token for p in self.located for token in p.ids[p.first : p.last + 1])
+        kinds = self.kinds[1:]
         return TrainingKeys(
-            keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, self.kinds[1:], own_word, after, words, begun
+            keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, kinds, own_word, after, words, ordinary, names
         )
 
 
@@ -184,7 +182,7 @@ def read_training_keys(
     whitened = config.target == "whitened" and layer in memory.covariances
     targets = memory.covariances[layer].solve(stars) if whitened else stars
     return [
-        example.keys(list(islice(tokens, len(example.texts()))), star, target, ordinary, config.first_tokens > 0)
+        example.keys(list(islice(tokens, len(example.texts()))), star, target, ordinary)
         for example, star, target in zip(examples, stars, targets, strict=True)
     ]
 

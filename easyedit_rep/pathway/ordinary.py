@@ -1,7 +1,7 @@
 """Keys that no edit's gate should open at: those of ordinary text, and of words that a text begins with."""
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..anatomy import Anatomy
 from ..memory.keys import read_token_keys
+from ..memory.tokens import Prompt, locate
 
-ROWS = 128
-"""Texts that are read at once."""
+TOKENS = 4096
+"""Tokens that are read at once: what is read of them is float32 at first, in all layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,30 +35,39 @@ class OrdinaryKeys:
         return self.first[[i for i, token in enumerate(self.tokens) if token not in own]]
 
 
-def read_ordinary(
-    anatomy: Anatomy, tok, rows: Sequence[Sequence[int]], layers: Sequence[int], first: int, seed: int
-) -> Mapping[int, OrdinaryKeys]:
-    """{layer: keys} of every token of `rows`, and of up to `first` tokens that stand first, drawn by `seed`; the model as it stands."""
-    tokens = _words(anatomy, tok, first, seed)
-    start = tok("")["input_ids"]  # a beginning-of-sequence token, if the tokenizer puts one
-    text: dict[int, list[Tensor]] = {layer: [anatomy.weight(layer).new_empty(0, anatomy.key_size(layer))] for layer in layers}
-    begun = {layer: list(empty) for layer, empty in text.items()}
-    words = [[*start, token] for token in tokens]
-    for some, into, at in [*((part, text, 0) for part in _parts(rows)), *((part, begun, -1) for part in _parts(words))]:
-        for layer, read in read_token_keys(anatomy, some, layers).items():
-            into[layer].append(torch.cat([row[at:] for row in read]).to(into[layer][0]))
-    return {layer: OrdinaryKeys(torch.cat(text[layer]), torch.cat(begun[layer]), tokens) for layer in layers}
+def read_text(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Sequence[int]) -> Mapping[int, Tensor]:
+    """{layer: (m, D) keys of every token of `rows`, in the model's dtype}; the model as it stands."""
+    return _read(anatomy, rows, layers, 0)
 
 
-def _parts(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
-    """`rows`, some at a time: what is read of them is float32 at first."""
-    yield from (rows[i : i + ROWS] for i in range(0, len(rows), ROWS))
+def read_first(anatomy: Anatomy, tok, tokens: Sequence[int], layers: Sequence[int]) -> Mapping[int, Tensor]:
+    """{layer: (n, D) keys of `tokens`, in the model's dtype}, each standing first in a text; the model as it stands."""
+    some = locate(tok, Prompt("", "a", ""))
+    start = some.ids[: some.first]  # a beginning-of-sequence token, if the tokenizer puts one
+    return _read(anatomy, [[*start, token] for token in tokens], layers, -1)
 
 
-def _words(anatomy: Anatomy, tok, n: int, seed: int) -> tuple[int, ...]:
-    """Up to `n` tokens that the model has an embedding of and that are more than space, in random order."""
-    special = set(tok.all_special_ids)
-    known = min(len(tok), anatomy.model.get_input_embeddings().weight.shape[0])
-    drawn = random.Random(f"first/{seed}").sample(range(known), known) if n else []
-    found = (token for token in drawn if token not in special and tok.decode([token]).strip())
-    return tuple(token for _, token in zip(range(n), found, strict=False))
+def first_tokens(anatomy: Anatomy, tok, n: int, seed: int) -> tuple[int, ...]:
+    """Up to `n` tokens of the vocabulary, drawn by `seed`: names before all, as they may begin a text, then other words that may, then the
+    rest. None is special, added, or less than a character."""
+    size = min(len(tok), anatomy.model.get_input_embeddings().weight.shape[0])
+    left_out = {*tok.all_special_ids, *tok.added_tokens_decoder}
+    drawn = [token for token in random.Random(f"first/{seed}").sample(range(size), size if n else 0) if token not in left_out]
+    words = [tok.decode([token]) for token in drawn]
+    alone = tok([word.strip() for word in words], add_special_tokens=False)["input_ids"] if words else []
+    ranks: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for token, word, ids in zip(drawn, words, alone, strict=True):
+        if word.strip() and "\N{REPLACEMENT CHARACTER}" not in word:
+            begins = ids == [token]
+            ranks[0 if begins and word.strip()[0].isupper() else 1 if begins else 2].append(token)
+    return tuple([*ranks[0], *ranks[1], *ranks[2]][:n])
+
+
+def _read(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Sequence[int], since: int) -> Mapping[int, Tensor]:
+    """{layer: keys of the tokens of each of `rows` from index `since` on, one row after another}."""
+    out: dict[int, list[Tensor]] = {layer: [anatomy.weight(layer).new_empty(0, anatomy.key_size(layer))] for layer in layers}
+    at_once = max(1, TOKENS // max(map(len, rows), default=1))
+    for i in range(0, len(rows), at_once):
+        for layer, keys in read_token_keys(anatomy, rows[i : i + at_once], layers).items():
+            out[layer].append(torch.cat([row[since:] for row in keys]).to(out[layer][0]))
+    return {layer: torch.cat(parts) for layer, parts in out.items()}

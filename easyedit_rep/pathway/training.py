@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import EditError
 from .layer import RepLayer
+from .ordinary import OrdinaryKeys
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class PathwayTraining:
             pathways only.
         same_words: of each token that a training prompt's subject ends in, how many occurrences in the corpus are negatives: "star" in any
             text, for an edit that "the film star …" is to open. Closed-form pathways only.
-        first_tokens: how many tokens of the vocabulary, each as the first of a text, are negatives. Closed-form pathways only.
+        first_tokens: how many tokens of the vocabulary, names before all, are added to the text that collisions are mined from
+            (`closed.hard_share`), each as the first of a text. Closed-form pathways only.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
         gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
             not), or `bfloat16`, which halves the file of a saved edit.
@@ -102,7 +104,7 @@ class TrainingKeys:
         mean: (D,) k*, averaged over the contexts.
         target: (D,) unit direction t.
         negatives: keys (m, D) of tokens at which the gate must stay shut, by where they come from (`SHARES`); groups may be empty. Those of
-            `text`, and `first`, are in the model's dtype.
+            `text` are in the model's dtype.
         own: (m, D) of the `prompt` negatives those in prompts about the subject by its own name. The tokens of another name before its last
             are the subject too, and for a pathway that may act at any of them no negatives.
         shut: (m, D) of `own`: the tokens before the subject's last one in the bare prompt, and those behind the subject in every prompt.
@@ -111,7 +113,8 @@ class TrainingKeys:
         own_word: (n,) bool, whether its token is one of the subject's own.
         after: groups (m, D) of keys of prompts that follow the edited fact: of all tokens, and of the other subjects in them.
         same: (m, D) of corpus tokens that are the last of a positive, in random order: of the subject's own words, and of others.
-        first: (m, D) of tokens that begin a text and are in none of the subject's names.
+        ordinary: what `text` is from, and keys of tokens that begin a text.
+        names: tokens of the subject's names.
     """
 
     positives: Tensor
@@ -126,7 +129,8 @@ class TrainingKeys:
     own_word: Tensor | None = None
     after: tuple[Tensor, ...] = ()
     same: tuple[Tensor, ...] = ()
-    first: Tensor | None = None
+    ordinary: OrdinaryKeys | None = None
+    names: frozenset[int] = frozenset()
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -43,7 +43,7 @@ def test_a_closed_form_pathway_takes_matrices_and_no_training(llama, make_hparam
     )
     assert one == other
     assert one["pathway"] == 4 * 4 * 48 * 48 + 2 * 4 * 48
-    assert one["keys of text"] == 4 * 110 * 48
+    assert one["keys of text"] == 4 * 120 * 48
 
 
 def test_half_the_bytes_in_bfloat16(llama, make_hparams):

@@ -10,6 +10,7 @@ from torch import nn
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.closed import GAP, HELD_OUT, Background, ClosedForm, fit_detector, solve_layer
+from easyedit_rep.pathway.ordinary import OrdinaryKeys
 from easyedit_rep.pathway.training import TrainingKeys
 
 D = 24
@@ -180,11 +181,14 @@ def test_shut_for_words_that_begin_a_text(direction):
     words = normal(400, 58, 7 * direction + apart).float()
     options = replace(OPTIONS, false_fire=0.05)
     opened = []
-    for first in (None, words[:200]):
-        solve_layer(layer, replace(keys, first=first), "a", options, None)
+    tokens = range(200)
+    for others in (None, OrdinaryKeys(words[:0], words[:200], tokens)):
+        solve_layer(layer, replace(keys, ordinary=others), "a", options, None)
         opened.append(layer.is_open(words[200:], "a").float().mean().item())
         assert layer.is_open(keys.positives, "a").float().mean() > 0.9
     assert opened[0] > 0.5 and opened[1] < 0.1
+    solve_layer(layer, replace(keys, ordinary=others, names=frozenset(tokens)), "a", options, None)
+    assert layer.is_open(words[200:], "a").float().mean().item() == opened[0], "its own names are none of them"
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.0])
@@ -208,9 +212,12 @@ def test_a_fresh_one_is_the_identity():
 
 def test_text_of_a_16_bit_model_may_stay_as_it_is(direction):
     layer, keys = layer_and_keys(direction)
-    first = normal(40, 59, 3 * direction).bfloat16()
-    kept = replace(keys, first=first, negatives={**keys.negatives, "text": keys.negatives["text"].bfloat16()})
-    exact = replace(kept, first=first.float(), negatives={**keys.negatives, "text": kept.negatives["text"].float()})
+    text = keys.negatives["text"].bfloat16()
+    kept, exact = (
+        replace(keys, ordinary=OrdinaryKeys(text.to(dtype), normal(40, 59, 3 * direction).bfloat16().to(dtype), range(40)))
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    kept, exact = (replace(each, negatives={**keys.negatives, "text": each.ordinary.text}) for each in (kept, exact))
     gates = []
     for each in (kept, exact):
         told = solve_layer(layer, each, "a", OPTIONS, torch.eye(D))

@@ -93,7 +93,7 @@ def test_negatives_are_other_tokens_never_the_subjects_last(llama, tok, make_mem
     assert set(groups) == set(SHARES)
     own = [p.subject == "Ann Lee" for p in prompts]  # what follows the subject is read after the request's own only
     assert len(groups["prompt"]) == sum(len(p.ids) - 1 if mine else p.last for p, mine in zip(located, own, strict=True))
-    assert torch.equal(groups["text"], ordinary.text) and not len(keys.first)
+    assert torch.equal(groups["text"], ordinary.text)
     words = [token for token in tok.tokenize(" Ann Lee") if token.strip("Ġ▁")]  # a space before it is not the subject's
     assert len(groups["subject"]) == sum(own) * (len(words) - 1)
     last = torch.cat([keys.positives, keys.prompt[None]])
@@ -163,18 +163,16 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
         torch.testing.assert_close(rows, keys.negatives[name], rtol=1e-4, atol=1e-5)
 
 
-def test_words_that_begin_a_text_are_negatives_but_for_the_names_own(llama, tok, make_memory):
+def test_the_names_own_tokens_are_told(llama, tok, make_memory):
     memory = make_memory(llama, tok, contexts=CONTEXTS[:2])
-    config = replace(PAPER, first_tokens=4)
-    located = [locate(tok, p) for p in training_prompts(REQUEST, QUERIES, memory.contexts, config)]
-    spans = [p.ids[p.first : p.last + 1] for p in located]
-    others = sorted(set(range(20, 60)) - {token for span in spans for token in span})[:2]
-    ordinary = OrdinaryKeys(
-        torch.zeros(1, 48), torch.arange(4.0)[:, None].repeat(1, 48), (spans[0][0], others[0], spans[-2][-1], others[1])
-    )
-    assert torch.equal(read(memory, 1, torch.randn(48), config, ordinary).first, ordinary.first[[1, 3]])
-    assert not len(read(memory, 1, torch.randn(48), PAPER, ordinary).first), "not asked for"
-    assert not len(read(memory, 1, torch.randn(48), config).first)
+    ordinary = OrdinaryKeys(torch.zeros(1, 48), torch.zeros(0, 48))
+    keys = read(memory, 1, torch.randn(48), PAPER, ordinary)
+    assert keys.ordinary is ordinary
+    for name in ("Ann Lee", "A. Lee", "Lee Ann"):
+        for text in (name, f"I like. {name}"):
+            ids = tok(text, add_special_tokens=False)["input_ids"]
+            assert ids[-1] in keys.names
+    assert not keys.names & set(tok(" is", add_special_tokens=False)["input_ids"])
 
 
 def test_rows_that_do_not_fit_the_models_positions_are_left_out(llama, tok, make_memory, corpus, monkeypatch):
