@@ -164,15 +164,9 @@ class RobustEditor:
             training: instead of the hyper-parameters' own.
         """
         rep, memory = self.hparams.rep, self.memory
-        training = training or rep.training
-        if rep.pathway.kind != "closed":
-            training = replace(training, after_fact=0, same_words=0, first_tokens=0)
+        training = (training or rep.training).of_kind(rep.pathway.kind)
         queries = queries or [self.queries(request) for request in edit.requests]
-        # Read once for all edits, so before the clock starts.
-        negatives = training.gate_negatives or rep.pathway.kind == "closed"
-        ordinary = self.unedited.ordinary(training.first_tokens) if negatives else None
-        text = self.unedited.text if negatives and (training.other_subjects or training.after_fact) else None
-        occurrences = self.unedited.occurrences if training.same_words else None
+        ordinary, text, occurrences = self.unedited.negatives(training)  # read once for all edits, so before the clock starts
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
         shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))
@@ -247,7 +241,7 @@ class RobustEditor:
         """`edit` for requests that are already made."""
         for request in requests:
             self.check(request)
-        self.memory  # noqa: B018 (contexts and C come from the model before its first edit, or are refused now)
+        self.unedited.ready()
         queries = [self.queries(request) for request in requests]
         metrics = [
             {"case_id": i, "requested_rewrite": asdict(r), "pre": evaluate(self.anatomy, self.tok, r, q, self.hparams.rep.measures)}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from .methods import METHODS, Memory
 from .methods.memit import MEMIT
 from .pathway.model import pathways_disabled
 from .pathway.ordinary import OrdinaryKeys, first_tokens, read_first, read_text
+from .pathway.training import PathwayTraining
 from .queries import QueryMaker
 from .queries.contrasts import TRAINED_NAMES
 from .queries.negatives import OrdinaryText
@@ -35,6 +37,14 @@ told."""
 
 PARAGRAPH = 256
 """Tokens of a paragraph of ordinary text that are read."""
+
+
+class Negatives(NamedTuple):
+    """What gates are to stay shut for, whichever the edit; None is what was not asked for."""
+
+    ordinary: Mapping[int, OrdinaryKeys] | None = None
+    text: OrdinaryText | None = None
+    occurrences: Occurrences | None = None
 
 
 class Unedited:
@@ -107,6 +117,21 @@ class Unedited:
             log.warning(
                 "statistics %s were made from another text (%s) than %s: `stats collect --force` makes them again", path, made, source
             )
+
+    def ready(self) -> None:
+        """Read what all edits want of the unedited model and its texts; what cannot be had is refused now, and not at the first of them."""
+        self.memory  # noqa: B018
+        self.queries  # noqa: B018
+        rep = self.hparams.rep
+        if rep.pathways:
+            self.negatives(rep.training.of_kind(rep.pathway.kind))
+
+    def negatives(self, training: PathwayTraining) -> Negatives:
+        """What `training` asks for, if its pathways are taught when to stay shut at all."""
+        if not training.gate_negatives and self.hparams.rep.pathway.kind != "closed":
+            return Negatives()
+        text = self.text if training.other_subjects or training.after_fact else None
+        return Negatives(self.ordinary(training.first_tokens), text, self.occurrences if training.same_words else None)
 
     @cached_property
     def text(self) -> OrdinaryText:

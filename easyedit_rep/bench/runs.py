@@ -157,15 +157,9 @@ class OneProcess:
     def attempts(self, run: Run, facts: Sequence[tuple[int, EditRequest]]) -> Iterator[list[dict]]:
         """The records of each fact, as they come, in any order."""
         if facts:
-            ready(self.editors(run))
+            self.editors(run).unedited.ready()
         for index, request in facts:
             yield attempt(run, self.editors(run), index, request)
-
-
-def ready(editor: RobustEditor) -> None:
-    """Read what all edits want of the unedited model and its texts; what cannot be had is said now, and not of every fact."""
-    editor.memory  # noqa: B018
-    editor.queries  # noqa: B018
 
 
 def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import EditError
 from ..request import EditRequest
-from .runs import Editors, OneProcess, Run, attempt, ready
+from .runs import Editors, OneProcess, Run, attempt
 
 try:
     import ray
@@ -60,7 +60,7 @@ class Worker:
         chosen = process.choose(run, told.append)
         editor = process.editors(run)
         if editor.hparams.stats_dir is not None:
-            ready(editor)  # statistics are made and saved
+            editor.unedited.ready()  # statistics are made and saved
         return chosen, told
 
     def attempt(self, run: Run, index: int, request: EditRequest) -> list[dict]:

@@ -76,7 +76,7 @@ class Session:
     def copied(self) -> "Session":
         """The same session on a deep copy of its model, edits included. What was read from the unedited model serves both."""
         editor = self.editor
-        editor.memory  # noqa: B018 (read once, from the original)
+        editor.unedited.ready()  # read once, from the original
         sequence = editor.ledger.sequence
         if sequence is not None and sequence.edits:
             raise EditError(f"the model holds a sequence of {len(sequence.edits)} edits, which a copy cannot go on with: use copy=False")

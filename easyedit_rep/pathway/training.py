@@ -10,7 +10,7 @@ Options named after what they change (`PathwayTraining`) give the released code'
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +88,10 @@ class PathwayTraining:
         for name in ("consistency_weight", "align_weight", "gate_negatives", "other_subjects", "after_fact", "same_words", "first_tokens"):
             if not getattr(self, name) >= 0:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is negative or no number")
+
+    def of_kind(self, kind: str) -> "PathwayTraining":
+        """The same without what pathways of that kind do not use."""
+        return self if kind == "closed" else replace(self, after_fact=0, same_words=0, first_tokens=0)
 
 
 SHARES = {"prompt": 0.15, "subject": 0.1, "others": 0.5, "text": 0.25}

@@ -58,7 +58,7 @@ def edit_sequence(
         editor.check(request)
     if watch.tasks:
         watch.tasks.check()
-    editor.memory  # noqa: B018 (read from the model before its first edit, or refused now)
+    editor.unedited.ready()
     resumable = bool(getattr(editor.hparams.method, "d4s", None))
     with Journal(out / "sequence.jsonl", {**provenance, "batch": batch, "requests": len(requests)}) as journal:
         return _edit(editor, requests, out, watch, journal, resumable, batch, progress)

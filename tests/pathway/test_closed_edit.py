@@ -63,6 +63,16 @@ def test_without_text_there_is_nothing_to_tell_the_subject_from(make_editor):
         editor.robustify(edit)
 
 
+def test_text_that_is_missing_is_missed_before_the_first_edit(make_editor, tmp_path, monkeypatch):
+    editor = make_editor(queries=QueryOptions(shuffle_count=2, long_context_count=0))
+    editor.memory  # noqa: B018 (C is there)
+    (tmp_path / "text.txt").unlink()
+    del editor.unedited.corpus
+    monkeypatch.setattr(editor, "base_edit", lambda *_requests: pytest.fail("it was edited"))
+    with pytest.raises(EditError, match=r"text\.txt"):
+        editor.edit_requests(REQUESTS[:1], verbose=False)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_it_acts_is_undone_bit_for_bit_and_is_small(make_editor, family):
     editor = make_editor(family)
