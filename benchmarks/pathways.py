@@ -49,7 +49,7 @@ VARIANTS: dict[str, Mapping[str, Mapping]] = {
     "none behind the fact": {"training": {"after_fact": 0}},
     "no bare words": {"training": {"same_words": 0}},
     "no first tokens": {"training": {"first_tokens": 0}},
-    "no mined text": {"closed": {"hard_share": 0.0}},
+    "nothing mined": {"closed": {"hard_share": 0.0}},
     "no C": {"closed": {"text_weight": 0.0}},
     "no spread of positives": {"closed": {"spread": 0.0}},
     "shared trunk": {

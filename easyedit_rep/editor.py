@@ -166,7 +166,7 @@ class RobustEditor:
         rep, memory = self.hparams.rep, self.memory
         training = (training or rep.training).of_kind(rep.pathway.kind)
         queries = queries or [self.queries(request) for request in edit.requests]
-        ordinary, text, occurrences = self.unedited.negatives(training)  # read once for all edits, so before the clock starts
+        ordinary, text, occurrences = self.unedited.negatives(training, rep.pathway.kind)  # once, so before the clock starts
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
         shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))

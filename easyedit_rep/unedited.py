@@ -124,11 +124,11 @@ class Unedited:
         self.queries  # noqa: B018
         rep = self.hparams.rep
         if rep.pathways:
-            self.negatives(rep.training.of_kind(rep.pathway.kind))
+            self.negatives(rep.training.of_kind(rep.pathway.kind), rep.pathway.kind)
 
-    def negatives(self, training: PathwayTraining) -> Negatives:
-        """What `training` asks for, if its pathways are taught when to stay shut at all."""
-        if not training.gate_negatives and self.hparams.rep.pathway.kind != "closed":
+    def negatives(self, training: PathwayTraining, kind: str) -> Negatives:
+        """What `training` asks for, if pathways of that kind are taught when to stay shut at all."""
+        if kind != "closed" and not training.gate_negatives:
             return Negatives()
         text = self.text if training.other_subjects or training.after_fact else None
         return Negatives(self.ordinary(training.first_tokens), text, self.occurrences if training.same_words else None)
