@@ -32,9 +32,6 @@ TRAINED = {
     "gate_negatives": 1.0,
     "negatives_per_step": 512,
     "subject_forms": True,
-    "after_fact": 0,
-    "same_words": 0,
-    "first_tokens": 0,
 }
 """The paper's pathway as it was tuned for bench-llama, with negatives."""
 

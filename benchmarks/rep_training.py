@@ -29,14 +29,14 @@ class _Training:
         rep, self.memory = editor.hparams.rep, editor.memory
         if rep.pathway.kind != "paper":  # a closed-form one is not trained
             rep = replace(rep, **{block: replace(getattr(rep, block), **values) for block, values in VARIANTS["trained"].items()})
-        self.config, self.seed = rep.training, rep.seed
+        self.config, self.seed = rep.training.of_kind(rep.pathway.kind), rep.seed
         edit = editor.base_edit(request)
         ((self.layer, _delta),) = edit.deltas.items()
         self.stars = edit.info["keys"][self.layer]
         self.shape = RepConfig(target_modules=[editor.anatomy.rewrite_name(self.layer)], **asdict(rep.pathway))
-        text = editor.unedited.text if rep.training.other_subjects else None
-        self.ordinary = editor.unedited.ordinary(0)[self.layer] if rep.training.gate_negatives else None
-        self.examples = Examples.of(self.memory, request, editor.queries(request), rep.training, text, rep.seed)
+        ordinary, text, _ = editor.unedited.negatives(self.config, rep.pathway.kind)
+        self.ordinary = None if ordinary is None else ordinary[self.layer]
+        self.examples = Examples.of(self.memory, request, editor.queries(request), self.config, text, rep.seed)
         self.keys = self.read()
 
     def read(self):

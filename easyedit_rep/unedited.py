@@ -52,11 +52,12 @@ class Unedited:
 
     def __init__(self, hparams: REPHyperParams, anatomy: Anatomy, tok, ledger: Ledger):
         self.hparams, self.anatomy, self.tok, self.ledger = hparams, anatomy, tok, ledger
+        self._first: dict[int, tuple[Sequence[int], Mapping[int, Tensor]]] = {}  # by how many tokens were asked for
 
     def on(self, anatomy: Anatomy, ledger: Ledger) -> "Unedited":
         """The same for a copy of the model; what has been read serves both."""
         twin = Unedited(self.hparams, anatomy, self.tok, ledger)
-        shared = ("corpus", "text", "occurrences", "text_keys", "first_keys", "queries")
+        shared = ("corpus", "text", "occurrences", "text_keys", "_first", "queries")
         made = {name: value for name, value in vars(self).items() if name in shared}
         vars(twin).update(made, memory=replace(self.memory, anatomy=anatomy))
         return twin
@@ -151,17 +152,12 @@ class Unedited:
 
     def ordinary(self, first: int) -> Mapping[int, OrdinaryKeys]:
         """{layer: keys of ordinary text, and of `first` tokens that begin one}, for gates that learn when to stay shut."""
-        if first not in self.first_keys:
+        if first not in self._first:
             tokens = first_tokens(self.anatomy, self.tok, first, self.hparams.rep.seed)
             with pathways_disabled(self.anatomy.model), self.ledger.unedited():
-                self.first_keys[first] = tokens, read_first(self.anatomy, self.tok, tokens, self.hparams.layers)
-        tokens, keys = self.first_keys[first]
+                self._first[first] = tokens, read_first(self.anatomy, self.tok, tokens, self.hparams.layers)
+        tokens, keys = self._first[first]
         return {layer: OrdinaryKeys(text, keys[layer], tokens) for layer, text in self.text_keys.items()}
-
-    @cached_property
-    def first_keys(self) -> dict[int, tuple[Sequence[int], Mapping[int, Tensor]]]:
-        """Of every number of such tokens that was asked for."""
-        return {}
 
     def _rows(self, n_tokens: int, seed: int) -> Sequence[Sequence[int]]:
         """Token ids of paragraphs of the corpus, in an order fixed by `seed`."""

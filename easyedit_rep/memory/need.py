@@ -58,7 +58,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         kept = dtype.itemsize * hidden * (layers > 1)  # what comes into a layer, on the way to the next
         need["reading keys"] = token_budget(device) * ((3 * dtype.itemsize + 4) * size + kept)
         if hparams.rep.pathway.kind == "closed" or hparams.rep.training.gate_negatives:
-            first = hparams.rep.training.first_tokens if hparams.rep.pathway.kind == "closed" else 0
+            first = hparams.rep.training.of_kind(hparams.rep.pathway.kind).first_tokens
             tokens = (hparams.rep.text_tokens + first) * layers + first  # a layer's first ones again, without the subject's own
             need["keys of text"] = dtype.itemsize * tokens * size
     # Before the first edit, if there are no statistics yet: float64 sums, a product and, on a GPU, rows.

@@ -168,7 +168,7 @@ def fit_detector(
     scatter, negatives = background.moment.clone(), count * mean
     for centred in (g - middle for g in positives):
         scatter.add_(square(centred), alpha=options.spread / len(positives) / len(centred))
-    met, held = _divided(middle.new_empty(0, len(middle)) if words is None else words)
+    met, held = _divided(positives[0][:0] if words is None else words)
     if len(met):
         scatter.add_(square(met), alpha=1 / len(met))
         negatives, count = negatives + met.mean(0), count + 1

@@ -50,17 +50,19 @@ def read_first(anatomy: Anatomy, tok, tokens: Sequence[int], layers: Sequence[in
 def first_tokens(anatomy: Anatomy, tok, n: int, seed: int) -> tuple[int, ...]:
     """Up to `n` tokens of the vocabulary, drawn by `seed`: names before all, as they may begin a text, then other words that may, then the
     rest. None is special, added, or less than a character."""
+    if not n:
+        return ()
     size = min(len(tok), anatomy.model.get_input_embeddings().weight.shape[0])
     left_out = {*tok.all_special_ids, *tok.added_tokens_decoder}
-    drawn = [token for token in random.Random(f"first/{seed}").sample(range(size), size if n else 0) if token not in left_out]
-    words = [tok.decode([token]) for token in drawn]
-    alone = tok([word.strip() for word in words], add_special_tokens=False)["input_ids"] if words else []
-    ranks: dict[int, list[int]] = {0: [], 1: [], 2: []}
-    for token, word, ids in zip(drawn, words, alone, strict=True):
-        if word.strip() and "\N{REPLACEMENT CHARACTER}" not in word:
-            begins = ids == [token]
-            ranks[0 if begins and word.strip()[0].isupper() else 1 if begins else 2].append(token)
-    return tuple([*ranks[0], *ranks[1], *ranks[2]][:n])
+    drawn = [token for token in random.Random(f"first/{seed}").sample(range(size), size) if token not in left_out]
+    words = {token: tok.decode([token]).strip() for token in drawn}
+    words = {token: word for token, word in words.items() if word and "\N{REPLACEMENT CHARACTER}" not in word}
+    alone = dict(zip(words, tok(list(words.values()), add_special_tokens=False)["input_ids"], strict=True))
+
+    def rank(token: int) -> int:
+        return 2 if alone[token] != [token] else 1 - words[token][0].isupper()
+
+    return tuple(sorted(words, key=rank)[:n])  # of equal ranks in the order of the draw
 
 
 def _read(anatomy: Anatomy, rows: Sequence[Sequence[int]], layers: Sequence[int], since: int) -> Mapping[int, Tensor]:
