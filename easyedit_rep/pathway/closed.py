@@ -13,11 +13,10 @@ A detector is a direction w and a threshold. w separates the keys a pathway must
 with every group (the prompt's other tokens, the subject's first words, other subjects, also right behind the edited fact, text; the
 subject, its rephrases, shuffles, forms) counting the same whatever its size, and in m₋ too. C, the second moment of keys of ordinary text
 that the base method has anyway, stands for far more text than is read here. The spread of the positives makes w blind to how the name is
-put. What the positives end in is also a word of its own ("star", "System"), or a piece of others ("ulu" of "Oulu" and "Bintulu"): its
-occurrences in the corpus, and made ones, are added to S, with weight 1 beside that mean, and to m₋ as one more group, so that w asks for
-the subject and not for the word. Then the text tokens that come nearest (whitened collisions) are added in the same way, with
-`hard_weight`, and w is solved again. Among them are tokens of the whole vocabulary as the first of a text: a prompt begins with a name
-where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda".
+put. What the positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are added to S, with weight 1
+beside that mean, and to m₋ as one more group, so that w asks for the subject and not for the word. Then the text tokens that come nearest
+(whitened collisions) are added in the same way, with `hard_weight`, and w is solved again. Among them are tokens of the whole vocabulary as
+the first of a text: a prompt begins with a name where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda".
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin` (or `margin_around`), of the scores
 of the words behind the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, of the score that at most a

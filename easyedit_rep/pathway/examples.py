@@ -98,7 +98,7 @@ class Examples:
         them."""
         tok = memory.tok
         prompts = training_prompts(request, queries, memory.contexts, config)
-        located, kinds = [locate(tok, p) for p in prompts], tuple(_kind(p, request, queries) for p in prompts)
+        located = [locate(tok, p) for p in prompts]
         own = {i: located[i].first for i, p in enumerate(prompts) if p.subject == request.subject}
         made = []
         if config.other_subjects and text is not None:
@@ -118,11 +118,10 @@ class Examples:
             # A shuffled subject may be no more than another's word.
             names = dict.fromkeys(p.subject for p in prompts if p.subject not in queries.shuffle.in_domain)
             rng = random.Random(f"words/{seed}/{request.subject}")
-            # Behind another word the end of a shuffled name is hardly to be told from that name.
-            ends = {p.ids[p.last] for p, kind in zip(located, kinds, strict=True) if kind != "shuffle"}
             for mine, group in zip((True, False), same, strict=True):
                 last = dict.fromkeys(p.ids[p.last] for p, yes in zip(located, own_word, strict=True) if yes == mine)
-                group += bare_words(tok, list(last), list(names), occurrences, config.same_words, rng, ends)
+                group += bare_words(tok, list(last), list(names), occurrences, config.same_words, rng)
+        kinds = tuple(_kind(p, request, queries) for p in prompts)
         return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same)
 
     def texts(self) -> list[list[int]]:

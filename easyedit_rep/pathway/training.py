@@ -42,8 +42,7 @@ class PathwayTraining:
         after_fact: how many more such prompts follow the edited fact in one text, where its subject has just been named. Closed-form
             pathways only.
         same_words: of each token that a training prompt's subject ends in, how many occurrences in the corpus are negatives: "star" in any
-            text, for an edit that "the film star …" is to open. Where a name ends in a rarer token, the rest are made of the corpus, with
-            that token behind its names, or behind the beginnings of its words. Closed-form pathways only.
+            text, for an edit that "the film star …" is to open. Closed-form pathways only.
         first_tokens: how many tokens of the vocabulary, names before all, are added to the text that collisions are mined from
             (`closed.hard_share`), each as the first of a text. Closed-form pathways only.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).

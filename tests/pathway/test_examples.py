@@ -1,6 +1,5 @@
 """Which prompts a pathway is trained on, and the keys read from them."""
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -156,9 +155,6 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
         assert {w[-1] for w in windows} <= ends and len(windows) == len(got)
         assert not any(tok.decode(w).endswith("Ann Lee") for w in windows)
     assert len(keys.same[0]), "or nothing was compared"
-    natural = {p.ids[p.last] for p, kind in zip(example.located, example.kinds, strict=True) if kind != "shuffle"}
-    counts = Counter(w[-1] for windows in example.same for w in windows)
-    assert natural and all(counts[token] == 3 for token in natural), "what the corpus lacks is made"
     one = read_token_keys(memory.anatomy, example.same[0][:1], [1])[1][0][-1]
     torch.testing.assert_close(keys.same[0][0], one, rtol=1e-4, atol=1e-5)
     plain = read(memory, 1, torch.randn(48), replace(config, after_fact=0, same_words=0), None, text)
