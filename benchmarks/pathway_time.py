@@ -7,7 +7,6 @@ beforehand on the unedited model, after one that is not counted.
 """
 
 import json
-import random
 import time
 from dataclasses import replace
 from itertools import cycle
@@ -18,11 +17,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from easyedit_rep import EditError, RobustEditor
-from easyedit_rep.bench.compare import known_only
+from easyedit_rep import EditError
+from easyedit_rep.bench.journal import read_journal
+from easyedit_rep.bench.runs import Editors, Run, choose
 from easyedit_rep.commands.bench import parse_numbers
-from easyedit_rep.datasets.records import load_records
-from easyedit_rep.hparams import load_hparams
 from easyedit_rep.sequence.store import load_sequence
 
 
@@ -35,18 +33,18 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
     """Time the pathways of N new facts under growing numbers of active ones."""
-    h, console = load_hparams(str(hparams)), Console()
-    h.rep = replace(h.rep, seed=json.loads((run / "sequence.jsonl").open().readline())["provenance"]["seed"])
-    editor = RobustEditor.from_hparams(h)
+    console = Console()
+    wanted = Run(hparams, data, read_journal(run / "sequence.jsonl")[0]["seed"])
+    editor = Editors()(wanted)
     load_sequence(editor.sequence, run)
     edits = list(editor.sequence.edits)
     if not any(edit.pathways for edit in edits):
         raise EditError(f"{run} holds no pathways: name a run that was made without --plain")
     edited = {request.subject for edit in edits for request in edit.requests}
     editor.sequence.undo_all()
-    records = [record for record in load_records(data) if record.subject not in edited]
-    random.Random(h.rep.seed).shuffle(records)
-    facts = known_only(editor, records[: 20 * n + 200], console.print)[: n + 1]
+    facts = [fact for _, fact in choose(wanted, editor, console.print) if fact.subject not in edited][: n + 1]
+    if len(facts) <= n:
+        raise EditError(f"{data} has {len(facts)} known facts that {run} has not edited, {n + 1} are wanted: ask for fewer with --n")
     prepared = [(editor.base_edit(fact), editor.queries(fact)) for fact in facts]
     rows, more, attached = [], cycle(edits), 0
     for count in sorted(parse_numbers("--active", active)):

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from easyedit_rep.bench.compare import known_only
+from easyedit_rep.bench.journal import read_journal
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.hparams import load_hparams
 from easyedit_rep.sequence.store import load_sequence
@@ -32,7 +33,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None,
 ) -> None:
     h = load_hparams(str(hparams))
-    h.rep = replace(h.rep, seed=json.loads((run / "sequence.jsonl").open().readline())["provenance"]["seed"])
+    h.rep = replace(h.rep, seed=read_journal(run / "sequence.jsonl")[0]["seed"])
     if plain:
         h.rep = replace(h.rep, pathways=False)
     editor = RobustEditor.from_hparams(h)
