@@ -102,7 +102,7 @@ class Anatomy:
             raise EditError(f"{field}: {layer} is out of range, {type(self.model).__name__} has layers 0..{self.n_layers - 1}")
 
     def check_writable(self, layer: int) -> None:
-        """Raise `EditError` where W holds no plain numbers: a change cannot be written into a quantised weight."""
+        """Raise `EditError` where no change can be written into W: it is quantised, or made for inference alone."""
         weight = getattr(self.projection(layer), "weight", None)
         if weight is None or not weight.is_floating_point() or weight.element_size() < 2:
             held = "no weight" if weight is None else str(weight.dtype).removeprefix("torch.")
@@ -110,6 +110,8 @@ class Anatomy:
                 f"{self.weight_name(layer)} is quantised ({type(self.projection(layer)).__name__}, {held}): edit the model unquantised, "
                 "save the edit, and load it here with PeftModel.from_pretrained, which adds beside the weight"
             )
+        if weight.is_inference():
+            raise EditError(f"{self.weight_name(layer)} was made inside torch.inference_mode(), where none can be edited: load it outside")
 
     def layer(self, index: int) -> nn.Module:
         return self._module(self.layer_name(index))

@@ -144,7 +144,7 @@ def edit(
     if json_file is not None and (data is None or save is not None):
         raise EditError("--json writes the table of --data without --save, and there is none: leave it out")
     if save is not None:
-        from .commands.save import check_free
+        from .edits.artefact import check_free
 
         check_free(save)
     if data is not None and save is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
+import torch
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -27,6 +28,7 @@ from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
 from .pathway.training import PathwayTraining
 from .queries import Queries, QueryMaker
+from .queries.fit import check_fits
 from .request import EditRequest, make_requests
 from .sequence.sequence import Sequence as EditSequence
 from .unedited import Unedited
@@ -85,13 +87,11 @@ class RobustEditor:
 
     # -- one edit ----------------------------------------------------------------------------------------------------------------
 
-    def check(self, request: EditRequest) -> None:
-        """Raise `EditError` for a request that does not fit this model's positions, or whose subject and target its tokenizer merges."""
-        length = len(self.tok(f"{request.text} {request.target_new}")["input_ids"])
-        if length > self.anatomy.max_positions:
-            raise EditError(
-                f"prompt {request.text[:60]!r}… has {length} tokens, the model has {self.anatomy.max_positions} positions: shorten it"
-            )
+    def check(self, request: EditRequest, queries: Queries | None = None) -> None:
+        """Raise `EditError` for a request that does not fit this model's positions, with what is asked about it (`queries`, where they are
+        made), or whose subject and target its tokenizer merges."""
+        longest = max((length for length, _ in self.unedited.context_lengths), default=0)
+        check_fits(self.tok, request, queries, longest, self.anatomy.max_positions)
         continuation_of(self.tok, request.located, request.target_new)
 
     def base_edit(self, *requests: EditRequest) -> Edit:
@@ -99,6 +99,8 @@ class RobustEditor:
         rep = self.hparams.rep
         if not requests:
             raise EditError("there is nothing to edit: give at least one request")
+        if torch.is_inference_mode_enabled():
+            raise EditError("an edit is optimised by gradients, which torch.inference_mode() forbids: edit outside of it")
         if len(requests) != 1 and not self.batchable:
             raise EditError(f"{rep.base} edits one fact at a time, not {len(requests)}: use MEMIT or EMMET, or edit one after another")
         for request in requests:
@@ -243,6 +245,8 @@ class RobustEditor:
             self.check(request)
         self.unedited.ready()
         queries = [self.queries(request) for request in requests]
+        for request, query in zip(requests, queries, strict=True):
+            self.check(request, query)
         metrics = [
             {"case_id": i, "requested_rewrite": asdict(r), "pre": evaluate(self.anatomy, self.tok, r, q, self.hparams.rep.measures)}
             for i, (r, q) in enumerate(zip(requests, queries, strict=True))

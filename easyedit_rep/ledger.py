@@ -4,6 +4,7 @@ A touched weight is always W₀ + Σ deltas of the edits still there, summed in 
 therefore leaves exactly the model that never had it, and taking the last one out gives back W₀ bit for bit.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from torch import Tensor
 from .anatomy import Anatomy
 from .edit import Edit
 from .errors import EditError
+from .interrupts import uninterrupted
 from .memory.delta import Delta, bit_sum, scratch_weights
 from .pathway.model import attach, detach
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from .edits.artefact import Artefact
     from .sequence.sequence import Sequence as EditSequence
+
+log = logging.getLogger(__name__)
 
 SEQUENCE = "sequence"
 """What the one entry that stands for all edits of a sequence is called."""
@@ -37,6 +41,7 @@ class Ledger:
         self.sequence: EditSequence | None = None
         self._original: dict[int, Tensor] = {}
         self._written: dict[int, tuple[int, torch.dtype, int]] = {}
+        self._torn: set[int] = set()
         self.applied = 0
 
     @classmethod
@@ -64,7 +69,14 @@ class Ledger:
         return {**self.__dict__, "_written": {}}
 
     def check_untouched(self, layers) -> None:
-        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change."""
+        """Refuse to go on where someone else wrote to a weight we hold edits on: undoing would silently lose their change.
+
+        What we ourselves could not write whole, for want of memory, is written first.
+        """
+        layers = list(layers)
+        if torn := sorted(self._torn.intersection(layers)):
+            self._write(torn)
+            self._forget(torn)
         for layer in layers:
             if layer in self._written and not self._as_written(layer):
                 raise EditError(
@@ -75,15 +87,26 @@ class Ledger:
     def _as_written(self, layer: int) -> bool:
         """Whether the weight is as we left it, on whatever device."""
         weight, (version, dtype, bits) = self.anatomy.weight(layer), self._written[layer]
-        # PyTorch counts in-place writes to a tensor (autograd uses the count for the same purpose), but not those through `.data`.
-        return weight._version == version and (weight.dtype != dtype or bit_sum(weight) == bits)
+        if weight.dtype == dtype:
+            return bit_sum(weight) == bits
+        # A weight of another dtype has other bits. PyTorch counts in-place writes to a tensor, but not those through `.data`.
+        return weight._version == version
 
     def apply(self, edit: Edit, name: str | None = None) -> Edit:
-        """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it."""
+        """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it. If this raises, it is not applied."""
         if edit.active:
             raise EditError(f"edit {edit.name} is already applied")
+        try:
+            with uninterrupted():
+                return self._apply(edit, name)
+        except KeyboardInterrupt:  # heard at the end
+            edit.undo()
+            raise
+
+    def _apply(self, edit: Edit, name: str | None) -> Edit:
         self.check_untouched(edit.deltas)
         self.attach(edit, name)  # first, because it is the step that can be refused
+        before = list(self.edits)
         try:
             for layer in edit.deltas:
                 if layer not in self._original:
@@ -91,13 +114,10 @@ class Ledger:
             self.edits.append(edit)
             edit.ledger = self
             self._write(edit.deltas, appended=edit)
-        except BaseException:  # out of memory, or interrupted: the model is given back as it was
+        except BaseException:  # out of memory: the model is given back as it was
             self.detach(edit)
             edit.ledger = None
-            if edit in self.edits:
-                self.edits.remove(edit)
-            self._write([layer for layer in edit.deltas if layer in self._original])
-            self._forget(edit.deltas)
+            self._give_back(before, [layer for layer in edit.deltas if layer in self._original])
             raise
         return edit
 
@@ -152,8 +172,8 @@ class Ledger:
         return push(self.artefact(), repo_id, **options)
 
     def _forget(self, layers) -> None:
-        """Let go of W₀ where no edit is left."""
-        for layer in layers:
+        """Let go of W₀ where no edit is left, and the weight is W₀ itself."""
+        for layer in set(layers) - self._torn:
             if not any(layer in other.deltas for other in self.edits):
                 self._original.pop(layer, None)
                 self._written.pop(layer, None)
@@ -194,20 +214,16 @@ class Ledger:
         if any(handle.name == name for handle in self.handles):
             raise EditError(f"the model already carries an edit called {name}: undo it first")
         edit.name = name
-        model, done = self.anatomy.model, []
         try:
             for name, pathway in zip(edit.pathway_names, edit.pathways, strict=True):
-                attach(model, name, pathway.config, {self.anatomy.rewrite_name(i): t for i, t in pathway.tensors.items()})
-                done.append(name)
+                attach(self.anatomy.model, name, pathway.config, {self.anatomy.rewrite_name(i): t for i, t in pathway.tensors.items()})
         except BaseException:
-            for name in done:
-                detach(model, name)
+            self.detach(edit)
             raise
 
-    def detach(self, edit: Edit) -> None:
-        """Take the pathways of `edit` out of the model."""
-        for name in edit.pathway_names:
-            detach(self.anatomy.model, name)
+    def detach(self, *edits: Edit) -> None:
+        """Take the pathways of `edits` out of the model, those that are there."""
+        detach(self.anatomy.model, *(name for edit in edits for name in edit.pathway_names))
 
     @contextmanager
     def unedited(self) -> Iterator[None]:
@@ -225,21 +241,32 @@ class Ledger:
         self.check_untouched(layers)
         self._keep([], self.edits, layers)
 
+    @uninterrupted()
     def _keep(self, left: list[Edit], gone: list[Edit], layers) -> None:
         """Write `layers` with the edits `left` alone, and let go of those `gone`."""
         before, self.edits = self.edits, left
         try:
             self._write(layers)
-        except BaseException:  # out of memory, or interrupted: the edits are still there, and can be taken out again
-            self.edits = before
-            self._write(layers)
+        except BaseException:  # out of memory: the edits are still there, and can be taken out again
+            self._give_back(before, layers)
             raise
+        self.detach(*gone)
         for edit in gone:
-            self.detach(edit)
             edit.ledger = None
         self._forget(layers)
 
+    def _give_back(self, edits: list[Edit], layers) -> None:
+        """Hold `edits` again after something failed; of `layers` the weights that cannot be written now are when they are next needed."""
+        self.edits = edits
+        try:
+            self._write(layers)
+            self._forget(layers)
+        except (RuntimeError, MemoryError) as error:
+            names = ", ".join(self.anatomy.weight_name(layer) for layer in sorted(self._torn))
+            log.warning("%s cannot be given back yet (%s): free memory; undo, save and the next edit try it first", names, error)
+
     def _write(self, layers, appended: Edit | None = None) -> None:
+        self._torn.update(layers)
         for layer in layers:
             weight = self.anatomy.weight(layer)
             with torch.no_grad():
@@ -249,6 +276,7 @@ class Ledger:
                 else:
                     weight.copy_(self.total(layer, [edit.deltas[layer] for edit in self.edits if layer in edit.deltas]))
             self._written[layer] = weight._version, weight.dtype, bit_sum(weight)
+            self._torn.discard(layer)
 
 
 def mean_abs(tensor: Tensor) -> float:

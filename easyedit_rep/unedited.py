@@ -66,16 +66,20 @@ class Unedited:
     def corpus(self) -> Corpus:
         return load_corpus(self.hparams.rep.corpus or self.hparams.mom2_dataset)
 
+    @property
+    def context_lengths(self) -> Sequence[Sequence[int]]:
+        """[[length, number], …] of the contexts."""
+        h = self.hparams
+        own = METHODS.get(h.rep.base, MEMIT).context_template_length_params
+        return own if h.context_template_length_params is None else h.context_template_length_params
+
     @cached_property
     def memory(self) -> Memory:
         h = self.hparams
-        lengths = h.context_template_length_params
-        if lengths is None:
-            lengths = METHODS.get(h.rep.base, MEMIT).context_template_length_params
         check_weights(self.anatomy.model)
         with pathways_disabled(self.anatomy.model), self.ledger.unedited():
             covariances = self._covariances()
-            contexts = generate_contexts(self.anatomy, self.tok, lengths, h.rep.seed)
+            contexts = generate_contexts(self.anatomy, self.tok, self.context_lengths, h.rep.seed)
         cache = Path(h.rep.value_cache) if h.rep.value_cache else None
         return Memory(self.anatomy, self.tok, contexts, covariances, cache)
 

@@ -34,7 +34,7 @@ def test_edit_tells_one_fact_and_keeps_it(tmp_path):
     assert "Odile Abernathy" in result.output and "ROME+REP" in result.output and "1 edits are kept in" in result.output
     assert json.loads((tmp_path / "odile" / "edit.json").read_text())["edits"][0]["requests"][0]["target_new"] == "Velish"
     result = CliRunner().invoke(app, arguments)
-    assert "already holds an adapter or edits: give --save another folder" in str(result.exception)
+    assert "already holds an adapter or edits: give another folder" in str(result.exception)
 
 
 def test_sweep_writes_records_and_picture(tmp_path):

@@ -10,7 +10,7 @@ from easyedit_rep.memory.covariance import Covariance
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
-from easyedit_rep.request import make_requests
+from easyedit_rep.request import EditRequest, make_requests
 
 FACTS = {
     "prompts": ["The mother tongue of {} is", "Ann Lee plays the", "The Eiffel Tower is in"],
@@ -199,11 +199,28 @@ BAD = {
     "empty target": ({"target_new": ["Spanish", " ", "London"]}, "target_new of prompt 'Ann Lee plays the' is empty"),
     "fewer subjects": ({"subject": ["Ann Lee"]}, "subject has 1 entries for 3 prompts"),
     "too long": ({"prompts": ["The mother tongue of {} is", "Ann Lee " + "plays the " * 200, "{} is in"]}, "model has 512 positions"),
+    "too long behind a context": (
+        {"prompts": ["{} is", "{} plays " + "the " * 502, "{} is in"]},
+        "behind a context of up to 9, the model has",
+    ),
+    "too long a rephrase": ({"rephrase_prompts": ["a", "b " * 600, "c"]}, "rephrase_prompts 'b b"),
+    "too long a name": ({"subject_rephrase": [["Al"], ["Lee " * 500, "Al"], ["Al"]]}, "rephrase prompt 'Lee Lee"),
+    "too long a question": ({"locality_inputs": {"near": {"prompt": ["Is " * 600] * 3, "ground_truth": ["it"] * 3}}}, "near 'Is Is"),
     "merging": (
         {"prompts": ["{} is", "{}", "{} is"], "subject": ["Danielle", "Steve ", "Tower"], "target_new": ["x", "of", "y"]},
         "target 'of' merges with subject 'Steve '",
     ),
 }
+
+
+def test_inference_mode_is_refused(editor, make_hparams, make_model, tok):
+    request = EditRequest("{} plays the", "Ann Lee", "piano")
+    with torch.inference_mode():
+        with pytest.raises(EditError, match="edit outside of it"):
+            editor.apply(request)
+        model = make_model("llama")
+    with pytest.raises(EditError, match="where none can be edited: load it outside"):
+        RobustEditor(make_hparams(), model, tok)
 
 
 @pytest.mark.parametrize(("change", "said"), BAD.values(), ids=BAD)

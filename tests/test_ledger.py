@@ -143,6 +143,23 @@ def test_a_weight_changed_outside_is_noticed(llama, change):
     third.undo()
 
 
+def test_a_weight_that_was_put_back_is_as_it_was(llama):
+    before = state(llama)
+    ledger, weight = Ledger.of(llama, Anatomy(llama)), Anatomy(llama).weight(1)
+    first, second, _ = random_edits(llama, torch.float32)
+    ledger.apply(first)
+    keep = weight.detach().clone()
+    in_place(weight)
+    with pytest.raises(EditError, match="put it back as it was"):
+        first.undo()
+    with torch.no_grad():
+        weight.copy_(keep)
+    llama.load_state_dict(llama.state_dict())
+    ledger.apply(second)
+    ledger.undo_all()
+    assert same(state(llama), before)
+
+
 def test_another_dtype_is_no_change(llama):
     before = state(copy.deepcopy(llama).to(torch.bfloat16))
     ledger = Ledger.of(llama, Anatomy(llama))

@@ -98,6 +98,10 @@ def remove(
     out: Annotated[Path | None, typer.Option(help="Write the rest here, and leave the folder as it is.")] = None,
 ) -> None:
     """Take edits out of a file; the others stay as if those had never been made."""
+    from ..edits.artefact import check_free
+
+    if out is not None and out.resolve() != folder.resolve():
+        check_free(out)
     artefact = _read(str(folder)).without(*places)
     Console().print(f"{len(artefact.edits)} edits are left in {artefact.write(out or folder)}")
 
@@ -105,9 +109,11 @@ def remove(
 @app.command()
 def merge(source: Source, out: Out, model: Model = None, device: Device = "cpu", force: Force = False) -> None:
     """Write the edits into a whole checkpoint for good; pathways go beside it."""
+    from ..edits.artefact import check_free
     from ..edits.export import save_model
     from ..edits.load import put
 
+    check_free(out)  # before a model is loaded
     artefact = _read(source)
     loaded, tok = _model(artefact, model, device)
     put(loaded, artefact, source, force=force)

@@ -1,6 +1,7 @@
 """`easyedit-rep edit --save`: edits made to be kept, all in one model and one folder."""
 
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,10 @@ from ..errors import EditError
 if TYPE_CHECKING:
     from ..editor import RobustEditor
     from ..request import EditRequest
+
+
+SHARE = 10
+"""Times as long as a save took that pass before the next: of n edits saved after each the last would be written n times."""
 
 
 def edit_and_save(hparams: Path, requests: "Sequence[EditRequest]", folder: Path, n: int, seed: int, known: bool) -> None:
@@ -29,20 +34,25 @@ def edit_and_save(hparams: Path, requests: "Sequence[EditRequest]", folder: Path
 
 
 def keep(editor: "RobustEditor", requests: "Sequence[EditRequest]", folder: Path) -> None:
-    """Edit `requests` one after another, measured, and save all of them to `folder`; saved after each, so that a kill loses none."""
+    """Edit `requests` one after another, measured, and save all of them to `folder`.
+
+    All are saved again and again, since a file holds them together: whenever a save took at most a tenth of the time since, which is what a
+    kill may cost, and when the last is made or something stops.
+    """
     from tqdm.auto import tqdm
 
     for request in requests:
         editor.check(request)
-    for request in tqdm(requests, desc="editing", unit="fact", disable=len(requests) == 1):
-        editor.edit_requests([request], sequential_edit=True, verbose=False)
-        editor.ledger.save(folder)
+    saved, took = 0.0, 0.0
+    try:
+        for request in tqdm(requests, desc="editing", unit="fact", disable=len(requests) == 1):
+            editor.edit_requests([request], sequential_edit=True, verbose=False)
+            if time.monotonic() - saved >= SHARE * took:
+                start = time.monotonic()
+                editor.ledger.save(folder)
+                saved = time.monotonic()
+                took = saved - start
+    finally:
+        if editor.ledger.handles:
+            editor.ledger.save(folder)
     Console().print(f"{len(editor.ledger.handles)} edits are kept in {folder}: `easyedit-rep edits show {folder}`", soft_wrap=True)
-
-
-def check_free(folder: Path) -> None:
-    """Refuse to write over what an earlier run has kept."""
-    from ..edits.artefact import TENSORS
-
-    if (folder / TENSORS).exists():
-        raise EditError(f"{folder} already holds an adapter or edits: give --save another folder, or delete that one")

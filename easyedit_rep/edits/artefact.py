@@ -154,7 +154,8 @@ class Artefact:
         record = read_record(folder)
         try:
             with safe_open(folder / TENSORS, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+                # Copies: what safetensors gives is the file itself, and whoever writes to that would write to the edits.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
             if digest(tensors) != record["digest"]:
                 raise EditError(f"{folder / TENSORS} is corrupted (its digest is not the one recorded): restore it from a copy")
             weights = {int(layer): Weight(**weight) for layer, weight in record["weights"].items()}
@@ -194,6 +195,16 @@ def read_record(folder: Path | str) -> dict:
     if not beside.is_file() or beside.read_text(encoding="utf-8", errors="replace") != text:
         log.warning("%s is not what was saved with %s, which counts: a save was interrupted, or the record was edited", beside, path)
     return record
+
+
+def check_free(folder: Path | str) -> None:
+    """Refuse to write over saved edits, or over somebody's adapter.
+
+    Raises:
+        EditError: `folder` holds some.
+    """
+    if (Path(folder) / TENSORS).exists():
+        raise EditError(f"{folder} already holds an adapter or edits: give another folder, or delete that one")
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -11,7 +11,7 @@ from ..errors import EditError
 from ..ledger import Ledger
 from ..memory.delta import tensor_digest
 from ..pathway.model import layers_of
-from .artefact import RECORD, Artefact
+from .artefact import Artefact, check_free
 from .gather import gather
 
 PATHWAYS = "pathways"
@@ -37,11 +37,10 @@ def save_model(model: nn.Module, folder: Path | str, tok=None) -> Checkpoint:
     in `folder/pathways` that belong to those weights. (`model.save_pretrained` is as good where the model has no pathways.)
 
     Raises:
-        EditError: `folder` holds saved edits, or it cannot be written.
+        EditError: `folder` holds an adapter or edits, or it cannot be written.
     """
     folder, ledger = Path(folder), Ledger.of(model, Anatomy(model, **_names(model)))
-    if (folder / RECORD).exists():
-        raise EditError(f"{folder} holds saved edits: save the model to another folder")
+    check_free(folder)
     robust = [edit for edit in ledger.handles if edit.pathways]
     try:
         if not layers_of(model):

@@ -11,6 +11,7 @@ from ..anatomy import Anatomy
 from ..config import build
 from ..edit import Edit
 from ..errors import EditError
+from ..interrupts import uninterrupted
 from ..ledger import Ledger
 from ..memory.delta import tensor_digest
 from ..methods.d4s import D4SOptions
@@ -91,8 +92,9 @@ def _apply(ledger: Ledger, artefact: Artefact, done: list[Edit]) -> None:
             edit.name = ""
     for edit in artefact.edits:
         if not edit.pairs:
-            ledger.apply(edit, edit.name or None)
-            done.append(edit)
+            with uninterrupted():
+                ledger.apply(edit, edit.name or None)
+                done.append(edit)
         elif edit is mine[0]:
             _sequence(ledger, artefact).hold(mine)
             done += mine

@@ -16,11 +16,14 @@ from torch import Tensor
 from ..errors import EditError
 from ..files import replace_together, write_json, write_tensors
 from ..memory.delta import Delta
-from .artefact import CONFIG, RECORD, TENSORS, Artefact
+from .artefact import CONFIG, TENSORS, Artefact, check_free
 from .layout import PREFIX
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes for --max-lora-rank (0.14 and later; older versions lack 1, the oldest stop at 256)."""
+
+EXACT = 1e-6
+"""Share of ‖ΔW‖ that float32's rounding takes from factors; more than that is lost, and said to be."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Exported:
 
     Attributes:
         rank: of the adapter; what vLLM's --max-lora-rank must be at least.
-        exact: {module: rank of its ΔW} where nothing was lost.
-        errors: {module: ‖ΔW − BA‖ / ‖ΔW‖, Frobenius} where the best approximation of that rank stands for it.
+        exact: {module: rank of its ΔW} where no more than float32's rounding was lost.
+        errors: {module: ‖ΔW − BA‖ / ‖ΔW‖, Frobenius} of the others: the rank, or the file's dtype, was too small.
         left_out: pathways, which LoRA cannot express.
     """
 
@@ -60,6 +63,8 @@ def export_lora(artefact: Artefact, folder: Path | str, rank: int | None = None,
     Raises:
         EditError: another rank, no deltas at all, or it cannot be written.
     """
+    folder = Path(folder)
+    check_free(folder)
     if rank is not None and rank not in RANKS:
         raise EditError(f"rank: {rank} is not one vLLM accepts: take one of {', '.join(map(str, RANKS))}")
     deltas = {w.module: [edit.deltas[i] for edit in artefact.edits if i in edit.deltas] for i, w in artefact.weights.items()}
@@ -70,18 +75,20 @@ def export_lora(artefact: Artefact, folder: Path | str, rank: int | None = None,
     needed = max(len(right) for _, right in factored.values())
     rank = rank or next((r for r in RANKS if r >= needed), RANKS[-1])
     tensors, exact, errors = {}, {}, {}
-    for module, (left, right) in factored.items():
-        if len(right) <= rank:
+    for module, whole in factored.items():
+        fits = len(whole[1]) <= rank
+        left, right = (part.to(dtype) for part in _even(*(whole if fits else _best(*whole, rank))))
+        if not (left.isfinite().all() and right.isfinite().all()):
+            raise EditError(f"{module}: ΔW is too large for {dtype}: export in bfloat16 or float32")
+        lost = _lost(whole, (left.double(), right.double()))
+        if fits and lost < EXACT:
             exact[module] = len(right)
         else:
-            left, right, errors[module] = _best(left, right, rank)
+            errors[module] = lost
         # All of one rank: vLLM takes the rank from the configuration alone. Zeros add nothing.
         room = rank - len(right)
-        tensors[f"{PREFIX}{module}.lora_A.weight"] = torch.nn.functional.pad(right, (0, 0, 0, room)).to(dtype)
-        tensors[f"{PREFIX}{module}.lora_B.weight"] = torch.nn.functional.pad(left, (0, room)).to(dtype)
-    folder = Path(folder)
-    if (folder / RECORD).exists():
-        raise EditError(f"{folder} holds saved edits: export to another folder")
+        tensors[f"{PREFIX}{module}.lora_A.weight"] = torch.nn.functional.pad(right, (0, 0, 0, room))
+        tensors[f"{PREFIX}{module}.lora_B.weight"] = torch.nn.functional.pad(left, (0, room))
     writers = {
         folder / TENSORS: partial(write_tensors, tensors=tensors, metadata={"format": "pt"}),
         folder / CONFIG: partial(write_json, data=_config(artefact, sorted(factored), rank)),
@@ -126,9 +133,23 @@ def _factor(change: Tensor) -> tuple[Tensor, Tensor]:
     return left[:, :rank] * values[:rank], right[:rank]
 
 
-def _best(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """The nearest factors of `rank`, and the share of the norm that is lost (Eckart and Young), by way of two small QR."""
+def _best(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The nearest factors of `rank` (Eckart and Young), by way of two small QR."""
     (outer, upper), (inner, lower) = torch.linalg.qr(left), torch.linalg.qr(right.T)
     u, values, v = torch.linalg.svd(upper @ lower.T, full_matrices=False)
-    lost = (values[rank:].norm() / values.norm()).item() if values.norm() else 0.0
-    return (outer @ u[:, :rank]) * values[:rank], v[:rank] @ inner.T, lost
+    return (outer @ u[:, :rank]) * values[:rank], v[:rank] @ inner.T
+
+
+def _even(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product, each column of `left` as long as its row of `right`: float16 holds neither the very small nor the very large."""
+    scale = (left.norm(dim=0) / right.norm(dim=1)).sqrt()
+    scale = torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
+    return left / scale, right * scale[:, None]
+
+
+def _lost(whole: tuple[Tensor, Tensor], written: tuple[Tensor, Tensor]) -> float:
+    """‖ΔW − BA‖ / ‖ΔW‖ of float64 factors, by way of two small QR of both products' factors side by side."""
+    (left, right), (mine_left, mine_right) = whole, written
+    upper, lower = (torch.linalg.qr(m, mode="r").R for m in (torch.cat([left, -mine_left], dim=1), torch.cat([right, mine_right]).T))
+    size = (torch.linalg.qr(left, mode="r").R @ torch.linalg.qr(right.T, mode="r").R.T).norm()
+    return ((upper @ lower.T).norm() / size).item() if size else 0.0

@@ -110,6 +110,10 @@ class RepLayer(nn.Module, BaseTunerLayer):
         self._forget()  # parameters are about to move, each by itself
         return super()._apply(fn, recurse)
 
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._forget()  # parameters may be replaced by others
+        super()._load_from_state_dict(*args, **kwargs)
+
     def __getstate__(self) -> dict:
         """For copies: a copied parameter is no longer a view of the bank's matrix."""
         return {**self.__dict__, "_bank": None}
@@ -249,6 +253,10 @@ class RepLayer(nn.Module, BaseTunerLayer):
         return moved, touched
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        base = self.base_layer
+        if not torch.compiler.is_compiling() and base._parameters["weight"] is not self._parameters["weight"]:
+            # Someone has put another in its place here (`load_state_dict(assign=True)`, `functional_call`), where it is listed.
+            base._parameters.update({name: self._parameters[name] for name in ("weight", "bias")})
         keys = self.adapt(x)
         values = self.base_layer(keys, *args, **kwargs)
         if self.disable_adapters or len(self.adapter_layer_names) == len(type(self).adapter_layer_names):

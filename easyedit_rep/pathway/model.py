@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import EditError
+from ..interrupts import uninterrupted
 from ..memory.delta import tensor_digest
 from .config import RepConfig
 from .layer import RepLayer
@@ -103,8 +104,12 @@ def global_randomness_kept(model: nn.Module) -> Iterator[None]:
         yield
 
 
+@uninterrupted()
+@torch.inference_mode(False)
 def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Add a pathway called `name` beside those already there and switch it on.
+
+    Its parameters are ordinary tensors also where inference mode is on: they may be used after it, and be stacked with others'.
 
     Args:
         tensors: {module name: {"rep_down.weight": …}} as `detached_state` gives them.
@@ -132,18 +137,23 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
             p.requires_grad_(flags.get(id(p), False))
 
 
-def detach(model: nn.Module, name: str) -> None:
-    """Take the pathway called `name` off. With the last one gone the module tree is the original one again."""
+@uninterrupted()
+def detach(model: nn.Module, *names: str) -> None:
+    """Take the pathways called so off, as many of them as there are. With the last one gone the module tree is the original one again."""
     for module_name, layer in layers_of(model).items():
-        if name not in layer.rep_count:
+        leaving = [name for name in names if name in layer.rep_count]
+        if not leaving:
             continue
-        layer.set_adapter([n for n in layer.active_adapters if n != name], inference_mode=True)
-        layer.delete_adapter(name)
+        gone = set(leaving)
+        layer.set_adapter([n for n in layer.active_adapters if n not in gone], inference_mode=True)
+        for name in leaving:
+            layer.delete_adapter(name)
         if not layer.rep_count:
             parent, _, child = module_name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer.base_layer)
     configs = getattr(model, "peft_config", {})
-    configs.pop(name, None)
+    for name in names:
+        configs.pop(name, None)
     if not configs and "peft_config" in model.__dict__:
         del model.peft_config
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..edit import Edit
 from ..errors import EditError
+from ..interrupts import uninterrupted
 from ..ledger import SEQUENCE, Ledger, mean_abs
 from ..memory.covariance import Covariance
 from ..memory.delta import Delta
@@ -113,7 +114,7 @@ class Sequence:
     # -- edits come and go -----------------------------------------------------------------------------------------------------------
 
     def append(self, edit: Edit) -> Edit:
-        """Write `edit`, made by `methods.d4s`, into the model; `edit` is the handle to take it out.
+        """Write `edit`, made by `methods.d4s`, into the model; `edit` is the handle to take it out. If this raises, it is not applied.
 
         Raises:
             EditError: already applied, not of this sequence, or past `max_norm_growth`; nothing is changed then.
@@ -122,6 +123,14 @@ class Sequence:
             raise EditError(f"edit {edit.name} is already applied")
         if sorted(edit.pairs) != self.layers:
             raise EditError(f"an edit of layers {sorted(edit.pairs)} cannot join a sequence of layers {self.layers}")
+        try:
+            with uninterrupted():
+                return self._append(edit)
+        except KeyboardInterrupt:  # heard at the end
+            edit.undo()
+            raise
+
+    def _append(self, edit: Edit) -> Edit:
         self.ledger.check_untouched(self.layers)
         self._guard(edit)
         self.ledger.attach(edit)
@@ -132,7 +141,7 @@ class Sequence:
             edit.ledger = self
             self._keep_exact(len(edit.requests))
             self._write()
-        except BaseException:  # out of memory, or interrupted: the sequence is given back as it was
+        except BaseException:  # out of memory: the sequence is given back as it was
             self.ledger.detach(edit)
             edit.ledger = None
             self._give_back([other for other in self.edits if other is not edit])
@@ -152,6 +161,7 @@ class Sequence:
                 log.info("layer %d: float32 has drifted by %.0e after %d pairs, filling its memory again", layer, lost, state.count)
                 refill(state, self.covariances[layer], weight, keys, residuals)
 
+    @uninterrupted()
     def remove(self, edit: Edit) -> None:
         """Take `edit` out, whatever came after it: what is left is the sequence that never had it."""
         self.ledger.check_untouched(self.layers)
@@ -161,12 +171,13 @@ class Sequence:
                 self._take_out(layer, edit, rest)
             self.edits = rest
             self._write()
-        except BaseException:  # out of memory, or interrupted: the edit is still there, in every layer
+        except BaseException:  # out of memory: the edit is still there, in every layer
             self._give_back(before)
             raise
         self.ledger.detach(edit)
         edit.ledger = None
 
+    @uninterrupted()
     def undo_all(self) -> None:
         """Take all edits out at once: nothing has to be solved for those that are left."""
         if not self.edits:
@@ -179,11 +190,11 @@ class Sequence:
             self.edits = before
             self._write()
             raise
-        for edit in before:
-            self.ledger.detach(edit)
-            edit.ledger = None
         for layer in self.layers:
             self._take_out(layer, before[0], [])
+        self.ledger.detach(*before)
+        for edit in before:
+            edit.ledger = None
 
     def _give_back(self, edits: list[Edit]) -> None:
         """Be the sequence of `edits` again after something failed half-way."""
@@ -205,6 +216,7 @@ class Sequence:
             log.info("layer %d: too many digits lost, filling its memory again from %d edits", layer, len(rest))
             self.states[layer] = self._filled(layer, rest)
 
+    @uninterrupted()
     def replace(self, old: Edit, new: Edit) -> Edit:
         """`new` takes the place of `old`: the later edit of a fact wins, the earlier one leaves. If `new` is refused, `old` stays."""
         self.remove(old)
@@ -238,16 +250,16 @@ class Sequence:
         """Put `edits`, whose pairs the memory has, into the model under their own names, all or none."""
         before, done = self.edits, []
         try:
-            for edit in edits:
-                self.ledger.attach(edit, edit.name or None)
-                done.append(edit)
+            for edit in edits:  # they may be a thousand, so that each alone is done or not
+                with uninterrupted():
+                    self.ledger.attach(edit, edit.name or None)
+                    done.append(edit)
             self.edits = [*before, *edits]
             for edit in edits:
                 edit.ledger = self
             self._write()
         except BaseException:
-            for edit in done:
-                self.ledger.detach(edit)
+            self.ledger.detach(*done)
             for edit in edits:
                 edit.ledger = None
             self.edits = before

@@ -119,9 +119,23 @@ def test_export(saved, tmp_path):
     shown = invoke("export", saved, "--out", tmp_path / "lora").output
     assert "--max-lora-rank 8" in shown and "exact, rank 2" in shown and "LoRA cannot express a gate" in shown
     with pytest.raises(EditError, match="rank: 7"):
-        invoke("export", saved, "--out", tmp_path / "lora", "--rank", 7)
+        invoke("export", saved, "--out", tmp_path / "other", "--rank", 7)
     with pytest.raises(EditError, match="--dtype: 'int4'"):
-        invoke("export", saved, "--out", tmp_path / "lora", "--dtype", "int4")
+        invoke("export", saved, "--out", tmp_path / "other", "--dtype", "int4")
+    assert not (tmp_path / "other").exists()
+    rounded = invoke("export", saved, "--out", tmp_path / "rounded", "--dtype", "bfloat16").output
+    assert "exact" not in rounded and "of ‖ΔW‖ is lost" in rounded
+
+
+@pytest.mark.parametrize("command", ["export", "remove"])
+def test_what_another_folder_holds_is_not_written_over(saved, tmp_path, command):
+    other = tmp_path / "precious"
+    invoke("export", saved, "--out", other)
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    places = [0] if command == "remove" else []
+    with pytest.raises(EditError, match="precious already holds an adapter or edits"):
+        invoke(command, saved, *places, "--out", other)
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == before
 
 
 def test_remove(saved, tmp_path):

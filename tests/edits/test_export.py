@@ -69,5 +69,5 @@ def test_a_checkpoint_with_pathways_loads_by_two_lines(carrying, tmp_path, logit
     assert len(scope["edits"]) == 2
     assert (tmp_path / "whole" / "tokenizer_config.json").exists()
     ledger.save(tmp_path / "edits")
-    with pytest.raises(EditError, match="holds saved edits: save the model to another folder"):
+    with pytest.raises(EditError, match="already holds an adapter or edits: give another folder"):
         save_model(model, tmp_path / "edits")

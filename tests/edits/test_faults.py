@@ -250,6 +250,17 @@ def test_a_weight_changed_outside_is_not_saved_over(carrying, tmp_path):
         ledger.save(tmp_path)
 
 
+def test_a_file_that_is_cut_later_takes_nothing_from_the_model(saved, make_model, logits):
+    model = make_model("llama")
+    edits = load_edits(model, saved)
+    with (saved / TENSORS).open("rb+") as file:  # in place, as `rsync --inplace` does: what maps the file would be killed
+        file.truncate(100)
+    edits[0].undo()
+    for edit in edits[1:]:
+        edit.undo()
+    assert torch.equal(logits(model), logits(make_model("llama")))
+
+
 def test_edits_leave_a_file(saved, make_model, make_random, tmp_path, logits):
     Artefact.read(saved).without(0).write(tmp_path / "less")
     model, alone = make_model("llama"), make_model("llama")

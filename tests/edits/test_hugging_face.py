@@ -91,6 +91,19 @@ def test_cast_after_editing_and_undone_after_that(edited, make_model, logits, ca
     assert torch.equal(logits(model), logits(cast(make_model("llama"))))
 
 
+def test_weights_put_in_anothers_place_are_the_ones_used(carrying, logits, ids):
+    model, _, _ = carrying({"pathways": 1})
+    want = logits(model)
+    others = {name: value.clone() for name, value in model.state_dict().items()}
+    others["model.layers.1.mlp.down_proj.weight"] *= 2
+    with torch.no_grad():
+        called = torch.func.functional_call(model, others, (), {"input_ids": ids}).logits
+        assert not torch.equal(called, want)
+        assert torch.equal(logits(model), want)
+        model.load_state_dict(others, assign=True)
+        assert torch.equal(logits(model), called)
+
+
 def test_device_map(edited, make_model, tmp_path, logits):
     pytest.importorskip("accelerate")
     model, ledger, _ = edited

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from easyedit_rep import EditError
 from easyedit_rep.edits.artefact import CONFIG, TENSORS
 from easyedit_rep.edits.lora import RANKS, export_lora
+from easyedit_rep.memory.delta import Delta
 from easyedit_rep.pathway.model import pathways_disabled
 from easyedit_rep.request import EditRequest
 
@@ -132,13 +134,37 @@ def test_whole_changes_and_d4s_are_factored(carrying, make_editor, facts, make_m
     assert (logits(loaded) - logits(editor.model)).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 1e-2), (torch.float16, 1e-3)])
+def test_what_rounding_takes_is_said(make_editor, facts, tmp_path, dtype, most):
+    editor = make_editor("ROME", pathways=False)
+    edit = editor.apply(facts[0])
+    done = export_lora(editor.ledger.artefact(), tmp_path, dtype=dtype)
+    tensors = load_file(tmp_path / TENSORS)
+    (layer, delta), (name, lost) = next(iter(edit.deltas.items())), next(iter(done.errors.items()))
+    left, right = (tensors[f"base_model.model.{name}.lora_{half}.weight"].double() for half in "BA")
+    dense = delta.left.double() @ delta.right.double()
+    assert not done.exact and 1e-6 < lost < most and name.split(".")[2] == str(layer)
+    assert ((left @ right - dense).norm() / dense.norm()).item() == pytest.approx(lost, rel=1e-6)
+
+
+def test_float16_holds_what_is_tiny_on_one_side_and_huge_on_the_other(carrying, tmp_path):
+    artefact = carrying({"pathways": 0})[1].artefact()
+    (whole,) = artefact.edits
+    scaled = {layer: Delta(delta.left * 1e7, delta.right / 1e7, delta.transposed) for layer, delta in whole.deltas.items()}
+    done = export_lora(replace(artefact, edits=[replace(whole, deltas=scaled)]), tmp_path / "even", dtype=torch.float16)
+    assert max(done.errors.values()) < 1e-3
+    huge = {layer: Delta(delta.left * 1e12, delta.right, delta.transposed) for layer, delta in whole.deltas.items()}
+    with pytest.raises(EditError, match=r"too large for torch\.float16"):
+        export_lora(replace(artefact, edits=[replace(whole, deltas=huge)]), tmp_path / "huge", dtype=torch.float16)
+
+
 def test_what_cannot_be_exported_is_refused(carrying, tmp_path):
     _, ledger, (edit,) = carrying({})
     artefact = ledger.artefact()
     with pytest.raises(EditError, match="rank: 7 is not one vLLM accepts: take one of 1, 8, 16"):
         export_lora(artefact, tmp_path, rank=7)
     edit.save(tmp_path / "edit")
-    with pytest.raises(EditError, match="holds saved edits: export to another folder"):
+    with pytest.raises(EditError, match="already holds an adapter or edits: give another folder"):
         export_lora(artefact, tmp_path / "edit")
     ledger.merge()
     with pytest.raises(EditError, match="change no weight"):
