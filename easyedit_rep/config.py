@@ -4,6 +4,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
@@ -81,10 +82,10 @@ def _convert(value, kind, where: str):
         return {str(key): _convert(item, typing.get_args(kind)[1], f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         # YAML 1.1 reads 1e-3 as a string.
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            value = float(value)
+    if kind is float and value != value:
+        raise EditError(f"{where} must be a number, not {value!r}")
     if kind is typing.Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
     raise EditError(f"{where} must be {_name(kind)}, not {value!r}")

@@ -73,6 +73,9 @@ class REPHyperParams:
             raise EditError(f"v_num_grad_steps: {self.v_num_grad_steps} is not positive")
         if self.fact_token != "subject_last":
             raise EditError(f"fact_token: {self.fact_token!r} is not supported, a pathway sits on subject_last")
+        for pair in self.context_template_length_params or []:
+            if len(pair) != 2 or min(pair) < 1:
+                raise EditError(f"context_template_length_params: {pair!r} is no [length, number] of positive numbers")
         if self.fp16 and self.bf16:
             raise EditError("fp16 and bf16: set one of them")
         if self.mom2_dtype not in ("float32", "float64"):
@@ -110,10 +113,11 @@ class REPHyperParams:
         return hparams
 
     def record(self) -> dict:
-        """All values, for records of what was made with them."""
+        """All values, for records of what was made with them. What others have put on the object (an `api_key`) is none of them."""
         method = self.method if isinstance(self.method, dict) else asdict(self.method)
         name = self.model_name if isinstance(self.model_name, str) else "a loaded model"
-        return {**vars(self), "rep": asdict(self.rep), "method": method, "model_name": name}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "rep": asdict(self.rep), "method": method, "model_name": name}
 
     @classmethod
     def _with_rep(cls, data: dict, where: str) -> dict:
@@ -149,7 +153,8 @@ KINDS = {cls.ALG_NAME: cls for cls in (REPHyperParams, D4SHyperParams)}
 
 def load_hparams(path: str) -> REPHyperParams:
     """The hyper-parameters in a YAML, of the class its `alg_name` asks for."""
-    return KINDS.get(read_yaml(path).get("alg_name"), REPHyperParams).from_hparams(path)
+    kind = read_yaml(path).get("alg_name")
+    return (KINDS.get(kind, REPHyperParams) if isinstance(kind, str) else REPHyperParams).from_hparams(path)
 
 
 def _method_apart(data: dict, where: str) -> dict:
@@ -158,6 +163,8 @@ def _method_apart(data: dict, where: str) -> dict:
     base, native = rep.get("base", RepOptions.base), rep.get("engine", RepOptions.engine) == "native"
     ours = {f.name for f in fields(REPHyperParams)} - {"method"}
     own = {key: value for key, value in data.items() if key not in ours}
+    if not isinstance(base, str):
+        raise EditError(f"{where}: rep.base must be the name of a method, not {base!r}")
     if base in METHODS:
         options = METHODS[base].options
         names = [f.name for f in fields(options)]

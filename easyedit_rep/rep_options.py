@@ -125,6 +125,12 @@ class RepOptions:
             raise EditError(f"statistics_tokens: {self.statistics_tokens} is not positive")
         if self.text_tokens < 0:
             raise EditError(f"text_tokens: {self.text_tokens} is negative")
+        if self.engine == "easyedit":
+            for name in ("v_dtype", "cuda_graphs", "value_cache"):
+                if getattr(self, name):
+                    raise EditError(
+                        f"{name}: {getattr(self, name)!r} is of the native engine, EasyEdit's takes its own steps: leave it out"
+                    )
         if self.max_memory is not None and self.max_memory <= 0:
             raise EditError(f"max_memory: {self.max_memory} is not positive")
         if self.v_dtype not in (None, "bfloat16", "float16", "float32"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .anatomy import Anatomy
-from .datasets.corpus import Corpus, load_corpus
+from .datasets.corpus import HUB_CORPORA, Corpus, load_corpus
 from .errors import EditError
 from .hparams import REPHyperParams
 from .ledger import Ledger
@@ -93,7 +93,7 @@ class Unedited:
             paths = {i: statistics_path(h.stats_dir, self.anatomy, i, h.mom2_dataset, h.mom2_dtype, h.mom2_n_samples) for i in h.layers}
         found = {i: load_statistics(path, self.anatomy, i, self.tok) for i, path in paths.items() if path.exists()}
         for layer, covariance in found.items():
-            self._check_corpus(paths[layer], covariance)
+            self._check_sample(paths[layer], covariance)
         missing = [i for i in h.layers if i not in found]
         if missing:
             try:
@@ -114,13 +114,18 @@ class Unedited:
         device = self.anatomy.weight(layer).device if self.hparams.rep.statistics_device == "model" else torch.device("cpu")
         return covariance if covariance.moment.device == device else replace(covariance, moment=covariance.moment.to(device))
 
-    def _check_corpus(self, path: Path, covariance: Covariance) -> None:
-        """Warn, and no more, of statistics of another version of the text: C hardly depends on which text it is."""
-        recorded, source = covariance.provenance.get("corpus_digest"), self.hparams.rep.corpus
-        if recorded and source and Path(source).is_file() and recorded != self.corpus.digest:
-            made = covariance.provenance.get("corpus")
+    def _check_sample(self, path: Path, covariance: Covariance) -> None:
+        """Warn, and no more, of statistics of another text or of less of it: C hardly depends on which text it is."""
+        made, source, wanted = covariance.provenance, self.hparams.rep.corpus, self.hparams.rep.statistics_tokens
+        again = "`stats collect --force` makes them again"
+        if "corpus_digest" in made and source:
+            named = source in HUB_CORPORA and made.get("corpus") != source
+            if named or (Path(source).is_file() and made["corpus_digest"] != self.corpus.digest):
+                log.warning("statistics %s were made from another text (%s) than %s: %s", path, made.get("corpus"), source, again)
+        if wanted is not None and covariance.count < wanted:
             log.warning(
-                "statistics %s were made from another text (%s) than %s: `stats collect --force` makes them again", path, made, source
+                "statistics %s are of %d tokens, rep.statistics_tokens asks for %d: they are used as they are; %s, if the text has as many",
+                *(path, covariance.count, wanted, again),
             )
 
     def ready(self) -> None:

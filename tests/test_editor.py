@@ -344,6 +344,14 @@ def test_statistics_of_another_version_of_the_text_are_said_to_be(make_editor, o
         assert ("were made from another text (text)" in caplog.text) == bool(change)
 
 
+def test_statistics_of_fewer_tokens_than_asked_for_are_said_to_be(make_editor, options, tmp_path, caplog):
+    for tokens, said in ((100, False), (100, False), (300, True)):
+        options.statistics_tokens = tokens
+        caplog.clear()
+        make_editor(stats_dir=str(tmp_path / "stats")).memory  # noqa: B018
+        assert ("are of 100 tokens, rep.statistics_tokens asks for 300" in caplog.text) == said
+
+
 @pytest.mark.parametrize(("mom2", "target", "wanted"), [(True, "raw", True), (False, "whitened", True), (False, "raw", False)])
 def test_statistics_are_made_where_they_are_used(make_editor, options, mom2, target, wanted):
     options.training = PathwayTraining(steps=1, target=target)

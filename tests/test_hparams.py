@@ -113,6 +113,13 @@ def test_fields_and_values_are_easyedits(method, name):
         ({"mom2_dtype": "bfloat16"}, "mom2_dtype: 'bfloat16' is neither float32 nor float64"),
         ({"alg_name": "ROME"}, "alg_name must be REP"),
         ({"alg_name": None}, "alg_name must be REP"),
+        ({"alg_name": []}, "alg_name must be REP"),
+        ({"v_lr": float("nan")}, "v_lr must be a number, not nan"),
+        ({"context_template_length_params": [[5]]}, "context_template_length_params: [5] is no [length, number]"),
+        ({"context_template_length_params": [[5, -5]]}, "context_template_length_params: [5, -5] is no [length, number]"),
+        ({"rep": {"base": []}}, "rep.base must be the name of a method, not []"),
+        ({"rep": {"engine": "easyedit", "v_dtype": "bfloat16"}}, "v_dtype: 'bfloat16' is of the native engine"),
+        ({"rep": {"engine": "easyedit", "value_cache": "here"}}, "value_cache: 'here' is of the native engine"),
         ({"rep": None}, None),
         ({"rep": 3}, "rep must be a mapping, not 3"),
         ({"v_lrr": 1}, "unknown key 'v_lrr', did you mean v_lr?"),
@@ -145,6 +152,13 @@ def test_refusals_are_one_line_that_names_file_and_value(data, load, change, sai
     assert said in message
     assert message.startswith("mine.yaml")
     assert "\n" not in message
+
+
+def test_what_others_put_on_the_object_is_not_recorded(data, load):
+    hparams = load(data)
+    before = hparams.record()
+    hparams.api_key = "sk-secret"
+    assert hparams.record() == before and "sk-secret" not in str(before)
 
 
 @pytest.mark.parametrize("key", ["rep", "layers", "v_lr", "model_name"])

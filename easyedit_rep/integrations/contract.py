@@ -84,10 +84,11 @@ MEASURE = Point(
     _EDITOR, "compute_edit_quality", callable, "robustness could not be measured", arguments=("model", "hparams", "tok", "record")
 )
 SUMMARY = Point(_EDITOR, "summary_metrics", callable, "the summary would not tell of robustness", arguments=("all_metrics",))
+REQUESTS = Point(_EDITOR, "_prepare_requests", callable, "subject_rephrase and long_context would be lost", arguments=("prompts",))
 BATCH_EDITOR = Point(_BATCH, "BatchEditor", type, "batch_edit would refuse REP", shared=_EDITOR)
 BATCHABLE = Point(_BATCH, "BatchEditor.is_batchable_method", callable, "batch_edit would refuse REP")
 
-EDITOR_POINTS = (ALGORITHMS, RESTORED_BY_CALL, RESTORE, BASE_EDITOR, MEASURE, SUMMARY, BATCH_EDITOR, BATCHABLE)
+EDITOR_POINTS = (ALGORITHMS, RESTORED_BY_CALL, RESTORE, BASE_EDITOR, MEASURE, SUMMARY, REQUESTS, BATCH_EDITOR, BATCHABLE)
 """What REP in `BaseEditor` needs; `activate` checks all of it before it changes anything."""
 
 HPARAMS_CLASSES = {

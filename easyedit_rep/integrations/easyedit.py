@@ -18,6 +18,7 @@ from .contract import (
     BATCHABLE,
     EDITOR_POINTS,
     MEASURE,
+    REQUESTS,
     RESTORED_BY_CALL,
     SCRIPT_POINTS,
     SUMMARY,
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 OURS = "easyedit_rep"
 """Attribute of a function that stands in the place of EasyEdit's, which it holds."""
+
+COLUMNS = ("subject_rephrase", "long_context")
+"""What `BaseEditor.edit` may be given beside EasyEdit's own."""
 
 
 def activate(always: Robustness | None = None) -> None:
@@ -45,6 +49,8 @@ def activate(always: Robustness | None = None) -> None:
     found = {point: point.get() for point in EDITOR_POINTS}
     found[ALGORITHMS].update(dict.fromkeys(KINDS, apply_rep_to_model))
     found[RESTORED_BY_CALL].update(KINDS)
+    if not _ours(found[REQUESTS]):
+        importlib.import_module(REQUESTS.module)._prepare_requests = _with_columns(found[REQUESTS])
     if not _ours(found[BATCHABLE]):
         found[BATCH_EDITOR].is_batchable_method = staticmethod(_with_rep(found[BATCHABLE]))
     editor = importlib.import_module(MEASURE.module)
@@ -72,6 +78,24 @@ def accept_rep_files() -> None:
 
 def _ours(function: Callable) -> bool:
     return hasattr(function, OURS)
+
+
+def _with_columns(prepare: Callable) -> Callable:
+    """EasyEdit's making of requests out of columns, with `subject_rephrase` and `long_context`, a list for each prompt, among them."""
+
+    @functools.wraps(prepare)
+    def prepare_requests(prompts, *args, **columns):
+        ours = {name: columns.pop(name) for name in COLUMNS if columns.get(name) is not None}
+        requests = prepare(prompts, *args, **columns)
+        for name, column in ours.items():
+            if len(column) != len(requests):
+                raise EditError(f"{name} has {len(column)} entries for {len(requests)} prompts: give a list for each")
+            for request, entry in zip(requests, column, strict=True):
+                request[name] = entry
+        return requests
+
+    setattr(prepare_requests, OURS, prepare)
+    return prepare_requests
 
 
 def _with_rep(is_batchable: Callable) -> Callable:
@@ -107,7 +131,7 @@ def _with_rep_files(load: Callable, method: str) -> Callable:
 def _is_rep_file(path) -> bool:
     """Whether `path` is a YAML with `alg_name: REP` or D4S; one that cannot be read is EasyEdit's to complain about."""
     try:
-        return read_yaml(path).get("alg_name") in KINDS
+        return read_yaml(path).get("alg_name") in tuple(KINDS)
     except (EditError, TypeError, ValueError):
         return False
 
@@ -118,9 +142,12 @@ def _with_robustness(measure: Callable, always: Robustness | None) -> Callable:
 
     @functools.wraps(measure)
     def compute_edit_quality(*args, **kwargs):
-        metrics = measure(*args, **kwargs)
-        given = signature.bind(*args, **kwargs).arguments
-        hparams = given["hparams"]
+        bound = signature.bind(*args, **kwargs)
+        given, hparams = bound.arguments, bound.arguments["hparams"]
+        if isinstance(hparams, REPHyperParams):
+            # EasyEdit puts a space before every target; one that begins with a space of its own is edited without it.
+            given["record"] = {**given["record"], "target_new": str(given["record"]["target_new"]).strip()}
+        metrics = measure(*bound.args, **bound.kwargs)
         if isinstance(hparams, REPHyperParams):
             session = Session.of(given["model"], given["tok"], hparams)
             request = EditRequest.from_easyedit(given["record"])

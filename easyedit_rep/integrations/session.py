@@ -7,10 +7,11 @@ import copy as copying
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from ..edit import Edit
@@ -66,7 +67,14 @@ class Session:
         sessions = Bridge.of(model).sessions
         found = sessions.get(hparams)
         if found is None or found.tok is not tok or found.made_for != _as_they_are(hparams):
-            found = cls(RobustEditor(hparams, model, tok), tok)
+            editor = RobustEditor(hparams, model, tok)
+            dtype = editor.anatomy.weight(hparams.layers[0]).dtype
+            if hparams.bf16 and dtype != torch.bfloat16:
+                raise EditError(
+                    f"bf16: true, but EasyEdit has loaded the model in {dtype}, as it knows fp16 alone: give BaseEditor a loaded "
+                    "(model, tokenizer) as hparams.model_name, or set bf16: false"
+                )
+            found = cls(editor, tok)
         sessions.pop(hparams, None)
         while len(sessions) >= SESSIONS:
             sessions.pop(next(iter(sessions)))
@@ -109,6 +117,25 @@ class Session:
         return self.editor.apply(*requests, queries=[self.queries(request) for request in requests])
 
 
+class WayBack:
+    """Takes the edits of one call out again, in either way EasyEdit asks for it; a second time does nothing.
+
+    `BaseEditor` calls it. `ConceptEditor` writes the original weights back that it finds in `items()`: to look there takes the edits out,
+    and there is none left to write.
+    """
+
+    def __init__(self, edits: Sequence[Edit]):
+        self._edits = edits
+
+    def __call__(self) -> None:
+        for edit in reversed(self._edits):
+            edit.undo()
+
+    def items(self) -> tuple:
+        self()
+        return ()
+
+
 def apply_rep_to_model(
     model: nn.Module,
     tok,
@@ -118,14 +145,14 @@ def apply_rep_to_model(
     return_orig_weights: bool = False,
     keep_original_weight: bool = False,
     **kwargs,
-) -> tuple[nn.Module, Callable[[], None]]:
+) -> tuple[nn.Module, WayBack]:
     """`ALG_DICT["REP"]`: edit `requests` into `model`, in place unless `copy`.
 
     Contexts, C and texts are made at the first call for these hyper-parameters and kept on the model for the next ones. The other
     arguments are EasyEdit's and change nothing: the way back is always returned.
 
     Returns:
-        the model itself, and a call that takes exactly these edits out again.
+        the model itself, and what takes exactly these edits out again.
 
     Raises:
         EditError: bad input, before anything was changed.
@@ -140,15 +167,11 @@ def apply_rep_to_model(
     if len(facts) > 1 and not together:
         log.info("%s writes one fact at a time, so these %d are written in turn", hparams.rep.base, len(facts))
     edits: list[Edit] = []
-
-    def restore() -> None:
-        for edit in reversed(edits):
-            edit.undo()
-
+    back = WayBack(edits)
     try:
         for batch in [facts] if together else [[fact] for fact in facts]:
             edits.append(session.apply(*batch))
     except BaseException:
-        restore()
+        back()
         raise
-    return session.editor.model, restore
+    return session.editor.model, back

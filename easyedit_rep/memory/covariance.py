@@ -192,7 +192,7 @@ def accumulate(
             seen += size
             if checkpoint:
                 checkpoint.keep(identity, sums, number, seen)
-    common = {"model": _model_name(anatomy), **sample.record, "versions": _versions()}
+    common = {"model": _model_name(anatomy), "weights_dtype": identity["dtype"], **sample.record, "versions": _versions()}
     # Divided in place: for all layers of a large model a second copy would not fit.
     return {
         layer: Covariance(moment.div_(total), total, {**common, "layer": layer, "fingerprint": identity["layers"][str(layer)]})

@@ -17,8 +17,8 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
 
     Counted to the byte: weights, the copies of W that undoing and a running edit need, C with its Cholesky factor (where it is kept
     there), the memory of a sequence, the sums that C is made from where they take more than all that comes after, pathways while they are
-    trained (parameter, gradient, Adam's two), keys of ordinary text. Estimated from above: the graph of the optimisation of v* for Llama's
-    kind of layer, the last logits, the matrices of a closed-form pathway, and the keys read for any.
+    trained (parameter, gradient, Adam's two), those of a batch's other facts, keys of ordinary text. Estimated from above: the graph of
+    the optimisation of v* for Llama's kind of layer, the last logits, the matrices of a closed-form pathway, and the keys read for any.
 
     Args:
         batch: the base method optimises several requests at once.
@@ -28,7 +28,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     dtype = anatomy.weight(hparams.layers[0]).dtype
     size, hidden, vocabulary = anatomy.key_size(hparams.layers[0]), config.hidden_size, config.vocab_size
     layers, above = len(hparams.layers), anatomy.n_layers - min(hparams.layers)
-    held = [t for t in (*anatomy.model.parameters(), *anatomy.model.buffers()) if t.device == device]  # tied ones come once
+    tensors = [t for t in (*anatomy.model.parameters(), *anatomy.model.buffers()) if t.device == device]  # tied ones come once
     written = [anatomy.weight(layer) for layer in hparams.layers]
     lengths = hparams.context_template_length_params or []
     rows = 2 + sum(n for _, n in lengths)
@@ -37,7 +37,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     # A token's share of the graph: what norms keep in float32, and what attention and the MLP keep in the model's dtype.
     graph = tokens * (24 * hidden + dtype.itemsize * (8 * hidden + 4 * size)) + (tokens // FORMS) * prefix * 4 * hidden * dtype.itemsize
     need = {
-        "weights": sum(t.numel() * t.itemsize for t in held),
+        "weights": sum(t.numel() * t.itemsize for t in tensors),
         "copies of W": 2 * sum(w.numel() * w.itemsize for w in written),
         "statistics": 16 * size * size * layers if hparams.rep.statistics_device == "model" or device.type == "cpu" else 0,
         "optimising values": graph * above + 16 * (tokens // FORMS) * 4 * vocabulary,
@@ -50,11 +50,14 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     if hparams.rep.pathways and hparams.rep.pathway.kind == "closed":
         # In float32: C, the sum of all second moments, that of one detector, and the factor of that.
         need["pathway"] = 4 * 4 * size * size + 4 * (hparams.rep.pathway.detectors + 1) * size * layers
+        held = (hparams.rep.pathway.detectors + 1) * (size + 1)
     elif hparams.rep.pathways:
         shape = hparams.rep.pathway
-        parameters = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1
-        need["pathway"] = 4 * 4 * parameters + 4 * parameters * (layers - 1)
+        held = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1
+        need["pathway"] = 4 * 4 * held + 4 * held * (layers - 1)
     if hparams.rep.pathways:
+        if batch:
+            need["pathways of the batch"] = 4 * held * layers * (hparams.batch_size - 1)
         kept = dtype.itemsize * hidden * (layers > 1)  # what comes into a layer, on the way to the next
         need["reading keys"] = token_budget(device) * ((3 * dtype.itemsize + 4) * size + kept)
         if hparams.rep.pathway.kind == "closed" or hparams.rep.training.gate_negatives:

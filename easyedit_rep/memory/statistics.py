@@ -84,15 +84,28 @@ def load_statistics(path: Path, anatomy: Anatomy, layer: int, tok=None) -> Covar
     if provenance is None:
         _check_without_record(path, covariance, n_samples, anatomy, layer, tok)
         return covariance
-    record = path.with_suffix(".json")
     if provenance.get("fingerprint") != anatomy.fingerprint(layer):
-        raise EditError(
-            f"statistics {path} were made from {provenance.get('model')!r} with other weights than the loaded model's: "
-            f"set another stats_dir, or delete {path} and {record.name}"
-        )
+        _check_other_dtype(path, covariance, anatomy, layer, tok)
     if provenance.get("tokens", count) != count:
         raise EditError(f"statistics {path} are of {count} tokens, their record says {provenance['tokens']}: delete both files")
     return covariance
+
+
+def _check_other_dtype(path: Path, covariance: Covariance, anatomy: Anatomy, layer: int, tok) -> None:
+    """Of weights that are not those of the record: refuse them, unless they are of another dtype and behave alike.
+
+    A checkpoint in float16 is not the same numbers in float32 and in bfloat16; C is, to three digits.
+    """
+    made_in, dtype = covariance.provenance.get("weights_dtype"), str(anatomy.weight(layer).dtype)
+    if tok is not None and made_in not in (None, dtype):
+        found, least = agreement(covariance.moment, anatomy, tok, layer), least_agreement(len(covariance.moment))
+        if found >= least:
+            log.info("statistics %s were made in %s, the model is in %s: they agree (%.2f)", path, made_in, dtype, found)
+            return
+    raise EditError(
+        f"statistics {path} were made from {covariance.provenance.get('model')!r} with other weights than the loaded model's"
+        f"{'' if made_in else ', or in another dtype'}: set another stats_dir, or delete {path} and {path.with_suffix('.json').name}"
+    )
 
 
 def samples_named(path: Path) -> int | None:

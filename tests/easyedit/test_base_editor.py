@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from easyedit_rep.errors import EditError
 from easyedit_rep.integrations.session import Bridge
 
 pytestmark = pytest.mark.easyedit
@@ -126,3 +127,42 @@ def test_two_editors_share_nothing(bench_hparams, columns, easyeditor, snapshot)
     assert len(b.editor.ledger.edits) == 1
     again, _, _ = first.edit(**columns(1), sequential_edit=True, verbose=False)
     assert [row["post"] for row in again] == [row["post"] for row in alone]
+
+
+def test_names_and_contexts_may_be_given_to_edit(bench_hparams, columns, easyeditor):
+    names = [["the first name", "the second"], ["the third", "the fourth"]]
+    editor = easyeditor.BaseEditor.from_hparams(bench_hparams())
+    metrics, _, _ = editor.edit(**columns(2), subject_rephrase=names, long_context=[["A text."], ["A text."]], verbose=False)
+    for row in metrics:
+        rephrase = row["post"]["robustness"]["rephrase"]
+        assert [len(rephrase[half]["exact"]) for half in ("in_domain", "out_of_domain")] == [1, 1]
+        assert row["requested_rewrite"]["subject_rephrase"] in names
+    with pytest.raises(EditError, match="subject_rephrase has 1 entries for 2 prompts"):
+        editor.edit(**columns(2), subject_rephrase=names[:1], verbose=False)
+
+
+def test_a_target_may_begin_with_a_space(bench_hparams, columns, easyeditor):
+    facts = columns(2)
+    facts["target_new"] = [f" {target}" for target in facts["target_new"]]
+    metrics, _, _ = easyeditor.BaseEditor.from_hparams(bench_hparams()).edit(**facts, verbose=False)
+    assert [row["post"]["rewrite_acc"] for row in metrics] == [[1.0], [1.0]]
+
+
+def test_bfloat16_that_easyedit_does_not_load_is_refused(bench_hparams, columns, easyeditor):
+    editor = easyeditor.BaseEditor.from_hparams(bench_hparams(bf16=True))
+    with pytest.raises(EditError, match=r"bf16: true, but EasyEdit has loaded the model in torch\.float32"):
+        editor.edit(**columns(1), verbose=False)
+
+
+def test_the_concept_editor_gives_the_model_back(bench_hparams, columns, easyeditor, snapshot, tmp_path):
+    (tmp_path / "mistral-bench").symlink_to(bench_hparams().model_name)  # it knows models by their folder's name
+    hparams = bench_hparams(model_name=str(tmp_path / "mistral-bench"))
+    hparams.stats_dir = None
+    editor = easyeditor.ConceptEditor.from_hparams(hparams)
+    before = snapshot(editor.model)
+    facts = {name: columns(1)[name] for name in ("prompts", "target_new", "subject", "rephrase_prompts", "locality_inputs")}
+    instances = {"instance": {"prompt": ["It is"]}}
+    metrics, _, _ = editor.edit(**facts, instance_inputs=instances, keep_original_weight=True, verbose=False)
+    after = snapshot(editor.model)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert metrics[0]["post"]["rewrite_acc"] == [1.0]

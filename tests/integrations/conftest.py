@@ -27,6 +27,8 @@ SOURCES = {
         "from ..util.alg_dict import *\nfrom .batch_editor import BatchEditor\nfrom .utils import restore_after_edit\n"
         "def compute_edit_quality(model, model_name, hparams, tok, record, device): return {}\n"
         "def summary_metrics(all_metrics): print('Metrics Summary: ', len(all_metrics))\n"
+        "def _prepare_requests(prompts, target_new, ground_truth, **kwargs):\n"
+        "    return [{'prompt': prompt} for prompt in prompts]\n"
         "class BaseEditor: ...\n"
     ),
     "models/__init__.py": "",

@@ -1,6 +1,6 @@
 """What an edit is estimated to take, and that too little is refused before anything is done."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory.need import GIB, estimate
+from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.rep_options import PathwayShape, RepOptions
 
@@ -44,6 +45,17 @@ def test_a_closed_form_pathway_takes_matrices_and_no_training(llama, make_hparam
     assert one == other
     assert one["pathway"] == 4 * 4 * 48 * 48 + 2 * 4 * 48
     assert one["keys of text"] == 4 * 120 * 48
+
+
+@pytest.mark.parametrize("kind", ["paper", "closed"])
+def test_every_fact_of_a_batch_leaves_a_pathway(llama, make_hparams, kind):
+    shape = PathwayShape(kind=kind, detectors=2) if kind == "closed" else PathwayShape(rank=4)
+    options = {"layers": [1, 2], "method": {"mom2_update_weight": 5.0}, "rep": RepOptions(base="MEMIT", pathway=shape)}
+    one, nine = (estimate(Anatomy(llama), make_hparams(batch_size=n, **options), batch=True) for n in (1, 9))
+    config = RepConfig(target_modules=["x"], **asdict(shape))
+    layer = RepLayer(torch.nn.Linear(48, 32, bias=False), "x", config)
+    attached = sum(p.numel() * p.itemsize for name, p in layer.named_parameters() if name.startswith("rep_"))
+    assert sum(nine.values()) - sum(one.values()) == pytest.approx(8 * 2 * attached, rel=0.02)
 
 
 def test_half_the_bytes_in_bfloat16(llama, make_hparams):

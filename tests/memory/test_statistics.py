@@ -115,6 +115,17 @@ def test_file_of_another_model_or_layer_is_refused(anatomy, saved, make_model):
             load_statistics(path, other, layer)
 
 
+def test_another_dtype_of_the_same_weights_is_compared(anatomy, saved, make_model, tok):
+    path, made = saved
+    rounded = Anatomy(make_model("llama").to(torch.bfloat16))
+    assert anatomy.fingerprint(1) != rounded.fingerprint(1)
+    assert torch.allclose(load_statistics(path, rounded, 1, tok).moment, made.moment, rtol=1e-5, atol=1e-6)
+    with pytest.raises(EditError, match="with other weights than"):
+        load_statistics(path, Anatomy(make_model("llama", seed=1).to(torch.bfloat16)), 1, tok)
+    with pytest.raises(EditError, match="with other weights than"):
+        load_statistics(path, Anatomy(make_model("llama", seed=1)), 1, tok)
+
+
 def test_file_without_record_is_taken_on_trust(anatomy, saved, caplog):
     path, covariance = saved
     path.with_suffix(".json").unlink()
