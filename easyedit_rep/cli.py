@@ -1,6 +1,5 @@
 """Robust, sequential, measurable and reversible knowledge edits for large language models: `easyedit-rep COMMAND --help` says more."""
 
-import random
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +13,16 @@ from .commands import analyze, edits, mqd, sequence, stats
 from .commands import data as data_commands
 from .commands.bench import Every, bench, sweep, table
 from .commands.data import Columns, DataFormat, Strict, summarise
-from .commands.json_file import write_json_file
+from .commands.json_file import check_json_file, write_json_file
 from .commands.rephrase import rephrase
 from .commands.report import report
 from .errors import EditError
 
 if TYPE_CHECKING:
-    from .datasets.records import Loaded
+    from collections.abc import Sequence
+
+    from .bench.runs import Run
+    from .request import EditRequest
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.command()(bench)
@@ -38,7 +40,13 @@ app.add_typer(stats.app, name="stats")
 Out = Annotated[Path, typer.Option(help="Folder for records.jsonl and robustness.png.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the table's rows to this file.")]
 Count = Annotated[int, typer.Option("--n", min=1, help="How many facts to edit.")]
-Seed = Annotated[int, typer.Option(help="Which facts are drawn.")]
+Seed = Annotated[int, typer.Option(help="Which facts are drawn; also of contexts, queries and training.")]
+
+
+def _refuse(why: str) -> None:
+    # As text: rich would take what stands in brackets for its own markup.
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "red"), f" {why}"))
+    sys.exit(2)
 
 
 def main() -> None:
@@ -53,9 +61,11 @@ def main() -> None:
         else:
             app()
     except EditError as error:
-        # As text: rich would take what stands in brackets for its own markup.
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "red"), f" {error}"))
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        if error.filename is None or script is not None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
     if script is not None:
         # Out here because click would make the script's Ctrl-C, and we its EditError, something else than Python does.
         from .integrations.runner import start
@@ -63,57 +73,55 @@ def main() -> None:
         start(script)
 
 
-def _run(
-    hparams_file: Path | str, data: "Loaded", n: int, seed: int, out: Path, json_file: Path | None, known: bool, story: bool, title: str
-) -> None:
+def _run(run: "Run", out: Path, json_file: Path | None, story: bool, title: str) -> None:
     # Imported here so that --help answers at once.
-    from .bench.compare import compare, known_only, summarise, write_jsonl
+    from .bench.compare import summarise
+    from .bench.journal import read_journal
+    from .bench.runs import Editors, OneProcess, execute
     from .bench.show import draw, print_whole, table, tell
-    from .editor import RobustEditor
-    from .hparams import load_hparams
 
-    console = Console()
-    requests = data.requests
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EditError(f"--out: cannot make {out} ({error.strerror}): name another folder") from None
-    editor = RobustEditor.from_hparams(load_hparams(str(hparams_file)))
-    if known:
-        requests = known_only(editor, requests, console.print)
-    if not requests:
-        raise EditError(f"no fact of {data.source} is known to the model: pass --all to edit them anyway")
-    chosen = random.Random(seed).sample(requests, min(n, len(requests)))
-    records = write_jsonl(compare(editor, chosen), out / "records.jsonl")
-    rows = summarise(records)
+    console, editors = Console(), Editors()
+    if json_file:
+        check_json_file(json_file)
+    crew = OneProcess(editors)
+    records = read_journal(execute(run, out, crew, name="records"))[1]
+    refused = {record["index"]: record["error"] for record in records if "error" in record}
+    made = [record for record in records if "error" not in record]
+    if not made:
+        raise EditError(next(iter(refused.values())))
+    rows = summarise(made)
     if story:
-        console.print(tell(editor, _telling(chosen, records)))
-    print_whole(console, table(rows, f"{title}, {len(chosen)} facts, each edited alone"))
-    draw(rows, out / "robustness.png", f"{title}: {len(chosen)} edits")
+        console.print(tell(editors(run), _telling(run, made)))
+    print_whole(console, table(rows, f"{title}, {len(made) // len(rows)} facts, each edited alone"))
+    for index, error in refused.items():
+        console.print(f"refused, fact {index}: {error}", soft_wrap=True, markup=False)
+    draw(rows, out / "robustness.png", f"{title}: {len(made) // len(rows)} edits")
     if json_file:
         write_json_file(json_file, {"rows": rows})
     console.print(f"records: {out / 'records.jsonl'}   picture: {out / 'robustness.png'}" + (f"   rows: {json_file}" if json_file else ""))
 
 
-def _telling(requests, records):
+def _telling(run: "Run", records: "Sequence[dict]") -> "EditRequest":
     """The first edit whose pathway mends something, so that there is a story; the table holds all of them."""
 
     def right(record) -> int:
         return sum(sum(d["exact"] or ()) for k in ("rephrase", "shuffle") for d in record["post"]["robustness"][k].values())
 
+    loaded = run.reading.load(run.data)
+    requests = dict(zip(loaded.indices, loaded.requests, strict=True))
     for base, robust in zip(records[::2], records[1::2], strict=True):
         if base["post"]["robustness"]["success"] == [1.0] and right(robust) > right(base) + 2:
             return requests[base["index"]]
-    return requests[0]
+    return requests[records[0]["index"]]
 
 
 @app.command()
 def demo(n: Count = 50, seed: Seed = 0, out: Out = Path("results/demo"), json_file: Json = None) -> None:
     """Edit facts of the shipped demo model with ROME and with ROME+REP, and show what each edit survives."""
-    from .datasets.records import Reading
+    from .bench.runs import Run
     from .demo import FACTS, HPARAMS
 
-    _run(HPARAMS, Reading().load(FACTS), n, seed, out, json_file, known=True, story=True, title="demo-llama")
+    _run(Run(HPARAMS, FACTS, seed, n), out, json_file, story=True, title="demo-llama")
 
 
 @app.command()
@@ -156,11 +164,12 @@ def edit(
         edit_and_save(hparams, loaded.requests, save, n, seed, known=not every)
         return
     if data is not None:
+        from .bench.runs import Run
         from .datasets.records import Reading
 
-        loaded = Reading(style, columns, strict).load(data)
-        summarise(loaded, Console())
-        _run(hparams, loaded, n, seed, out, json_file, known=not every, story=False, title=hparams.stem)
+        reading = Reading(style, columns, strict)
+        summarise(reading.load(data), Console())
+        _run(Run(hparams, data, seed, n, not every, reading), out, json_file, story=False, title=hparams.stem)
         return
     if not (prompt and subject and target):
         raise EditError("nothing to edit: give --data FILE, or --prompt, --subject and --target")

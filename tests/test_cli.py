@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from easyedit_rep import EditError
 from easyedit_rep.bench.compare import COLUMNS
+from easyedit_rep.bench.journal import read_journal
 from easyedit_rep.cli import app, main
 from easyedit_rep.demo import CORPUS, FACTS, HPARAMS, MODEL_DIR
 
@@ -21,9 +22,45 @@ def test_demo_writes_rows_records_and_picture(tmp_path):
     for row in rows:
         assert set(row) == {"method", "n", "seconds_per_edit", *COLUMNS}
         assert row["n"] == 2 and all(0 <= row[column] <= 100 for column in COLUMNS)
-    records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
-    assert [r["method"] for r in records] == ["ROME", "ROME+REP"] * 2
+    journal = tmp_path / "out" / "records.jsonl"
+    assert [r["method"] for r in read_journal(journal)[1]] == ["ROME", "ROME+REP"] * 2
     assert (tmp_path / "out" / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    before, rows_file = journal.read_bytes(), tmp_path / "again.json"
+    result = CliRunner().invoke(app, ["demo", "--n", "2", "--out", str(tmp_path / "out"), "--json", str(rows_file)])
+    assert result.exit_code == 0 and journal.read_bytes() == before, "what is done is not done again"
+    assert json.loads(rows_file.read_text())["rows"] == rows
+    with pytest.raises(EditError, match="was made with n 2, not 1: choose another --out"):
+        CliRunner().invoke(app, ["demo", "--n", "1", "--out", str(tmp_path / "out")], catch_exceptions=False)
+
+
+def test_one_fact_that_is_refused_does_not_cost_the_others(tmp_path):
+    facts = json.loads(FACTS.read_text())[:3]
+    facts[1]["locality_prompt"] = ["word " * 3000]
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    arguments = [
+        "edit",
+        "--hparams",
+        str(HPARAMS),
+        "--data",
+        str(tmp_path / "facts.json"),
+        "--all",
+        "--n",
+        "3",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "2 facts, each edited alone" in result.output and "refused, fact 1: " in result.output and "positions" in result.output
+
+
+@pytest.mark.parametrize("place", ["", "folder", "file/rows.json"])
+def test_a_json_file_that_cannot_be_written_is_refused_first(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EditError, match="give --json another place"):
+        CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out"), "--json", str(tmp_path / place)], catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_edit_tells_one_fact_and_keeps_it(tmp_path):

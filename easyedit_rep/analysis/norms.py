@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas
 
-from ..bench.sequences import Run, label
+from ..bench.sequences import Run, label, labels
 from ..errors import EditError
 from .style import LINES, figure, shared_legend
 from .targets import growth
@@ -39,14 +39,6 @@ def points(runs: Sequence[Run]) -> pandas.DataFrame:
                 }
             )
     return pandas.DataFrame(rows)
-
-
-def labels(runs: Sequence[Run]) -> list[str]:
-    """The methods; where two runs share one, their data files too."""
-    names = [label(provenance) for provenance, _ in runs]
-    files = [provenance["data"]["file"] for provenance, _ in runs]
-    out = [f"{name}, {file}" if names.count(name) > 1 else name for name, file in zip(names, files, strict=True)]
-    return [f"{name} ({i + 1})" if out.count(name) > 1 else name for i, name in enumerate(out)]
 
 
 def table(found: pandas.DataFrame, blocks: int = 4) -> pandas.DataFrame:

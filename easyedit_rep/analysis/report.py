@@ -11,10 +11,8 @@ from typing import Any
 import pandas
 
 from ..bench import sequences, tables
-from ..bench.compare import summarise
 from ..bench.journal import read_lines
 from ..errors import EditError
-from ..evaluation.metrics import HEADINGS, printed
 from ..files import replacing
 from ..version import __version__
 from . import norms
@@ -93,7 +91,6 @@ def gather(folder: Path) -> Iterator[Section]:
     pictures = {path: path.read_bytes() for path in sorted(folder.rglob("*.png"))}
     kinds = {path: _kind(*journal) for path, journal in journals.items()}
     yield from _bench([path for path, kind in kinds.items() if kind == "bench"])
-    yield from _plain({path: journals[path][1] for path, kind in kinds.items() if kind == "plain"})
     yield from _sequences({path: journals[path] for path, kind in kinds.items() if kind == "sequence"}, pictures)
     for name in ANALYSES:
         for path in (path for path, kind in kinds.items() if kind == name):
@@ -114,24 +111,24 @@ def _words(stem: str) -> str:
 
 
 def _read(path: Path) -> tuple[dict, list[dict]]:
-    """(provenance, records); `edit` and `demo` write records alone."""
+    """(provenance, records); records alone have no provenance."""
     try:
         lines = read_lines(path)
+        if not lines or not all(isinstance(line, dict) for line in lines):
+            raise ValueError("it has no whole line" if not lines else "a line of it is no record")
     except ValueError as error:
         raise EditError(f"{path} is not a file of records ({error}): move it away") from None
-    if not lines:
-        raise EditError(f"{path} is not a file of records (it has no whole line): move it away")
     return (lines[0]["provenance"], lines[1:]) if "provenance" in lines[0] else ({}, lines)
 
 
 def _kind(provenance: dict, records: Sequence[dict]) -> str:
-    """An analysis' name, or sequence, bench, plain (records of `edit` and `demo`), or other."""
+    """An analysis' name, or sequence, bench (records of `edit` and `demo` too), or other."""
     if "analysis" in provenance:
         return provenance["analysis"] if provenance["analysis"] in ANALYSES else "other"
     if any("after" in record for record in records):
         return "sequence"
-    if records and all("method" in record for record in records):
-        return "bench" if "hparams" in provenance else "plain"
+    if "hparams" in provenance and records and all("method" in record for record in records):
+        return "bench"
     return "other"
 
 
@@ -175,16 +172,6 @@ def _bench(paths: list[Path]) -> Iterator[Section]:
     for folder in dict.fromkeys(path.parent for path in paths):  # runs in another folder are another experiment, not more seeds
         mine = [path for path in paths if path.parent == folder]
         yield Section(f"Methods compared: {_words(folder.name)}", text, table=tables.cells(tables.over_seeds(tables.per_seed(mine))))
-
-
-def _plain(journals: dict[Path, list[dict]]) -> Iterator[Section]:
-    for path, records in journals.items():
-        rows = summarise(records)
-        names = ["method", "n", *printed(rows), "seconds_per_edit"]
-        heads = {name: HEADINGS[name].replace("\n", " ") for name in names if name in HEADINGS}
-        shown = pandas.DataFrame(rows)[names].rename(columns={**heads, "seconds_per_edit": "s/edit"})
-        text = "Percent of queries, exact match of all target tokens. ID: trained on, OOD: never seen."
-        yield Section(f"Edits: {_words(path.parent.name)}", text, table=shown.astype(object).where(shown.notna(), "–"))
 
 
 def _sequences(journals: dict[Path, tuple[dict, list[dict]]], pictures: dict[Path, bytes]) -> Iterator[Section]:

@@ -1,15 +1,12 @@
 """A base method against the same edits with a pathway around them: records first, numbers from the records."""
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-
-from tqdm.auto import tqdm
 
 from ..edit import Edit
 from ..editor import RobustEditor
+from ..errors import EditError
 from ..evaluation.metrics import EXTRA, REVERSION, TABLE
 from ..evaluation.predict import predict
 from ..evaluation.robustness import evaluate, finish_locality
@@ -28,21 +25,25 @@ def known_only(editor: RobustEditor, requests: Sequence[EditRequest], tell: Call
     Args:
         tell: is told in one line how many were kept, and why others were not.
     """
-    asked = [r for r in requests if r.ground_truth]
+    asked = [r for r in requests if r.ground_truth and _fits(editor, r)]
     answers = predict(editor.anatomy, editor.tok, [r.text for r in asked], [r.ground_truth for r in asked])
     known = [request for request, answer in zip(asked, answers, strict=True) if answer.exact]
-    silent = len(requests) - len(asked)
+    silent = sum(not r.ground_truth for r in requests)
+    refused = len(requests) - silent - len(asked)
     tell(
         f"{len(known)} of {len(requests)} facts are known to the model; left out: {len(asked) - len(known)} answered otherwise"
         + (f", {silent} without a ground truth" if silent else "")
+        + (f", {refused} that it cannot be asked (too long for its positions, or a target that merges with the subject)" if refused else "")
     )
     return known
 
 
-def compare(editor: RobustEditor, requests: Sequence[EditRequest], *, progress: bool = True) -> Iterator[dict]:
-    """The two records of each request, as they come."""
-    for index, request in enumerate(tqdm(requests, desc="editing", unit="fact", disable=not progress)):
-        yield from compare_one(editor, index, request)
+def _fits(editor: RobustEditor, request: EditRequest) -> bool:
+    try:
+        editor.check(request)
+    except EditError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,6 @@ def _measure(editor: RobustEditor, index: int, request: EditRequest, method: str
         "pre": pre,
         "post": post,
     }
-
-
-def write_jsonl(records: Iterable[dict], path: Path) -> list[dict]:
-    """Write each record as it comes, so that a crash loses none that is finished; returns them."""
-    out = []
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-            out.append(record)
-    return out
 
 
 def summarise(records: Sequence[dict], *, reversion: bool = False) -> list[dict]:

@@ -85,11 +85,17 @@ def provenance(run: Run, editor: RobustEditor) -> dict:
         "hparams": h.record(),
         "model": {"name": str(h.model_name), "fingerprint": editor.anatomy.fingerprint()},
         "data": {"file": run.data.name, **_digest(run), **run.reading.about()},
+        "texts": {name: _text(source) for name, source in (("corpus", h.rep.corpus), ("rephrases", h.rep.queries.rephrase_file))},
         "seed": run.seed,
         "n": run.n,
         "known": run.known,
         "versions": versions(),
     }
+
+
+def _text(source: str | None) -> str | None:
+    """What tells a file that questions are made from, from another version of it; the name of what is no file."""
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source and Path(source).is_file() else source
 
 
 def _digest(run: Run) -> dict:
@@ -162,9 +168,13 @@ class OneProcess:
             yield attempt(run, self.editors(run), index, request)
 
 
-def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True) -> Path:
-    """Have `crew` do what of `run` is not yet in its journal under `out`, which is written here alone; returns the journal's path."""
-    path = out / f"{run.name}.jsonl"
+def execute(run: Run, out: Path, crew: OneProcess, progress: bool = True, name: str | None = None) -> Path:
+    """Have `crew` do what of `run` is not yet in its journal under `out`, which is written here alone; returns the journal's path.
+
+    Args:
+        name: of the journal; the run's own if left out.
+    """
+    path = out / f"{name or run.name}.jsonl"
     about = crew.about(run)
     with Journal(path, about) as journal:
         done = {(record["index"], record["method"]) for record in journal.records}

@@ -31,6 +31,14 @@ def label(provenance: dict) -> str:
     return rep["base"] + ("+REP" if rep["pathways"] else "")
 
 
+def labels(runs: Sequence[Run]) -> list[str]:
+    """The methods; where two runs share one, their data files too."""
+    names = [label(provenance) for provenance, _ in runs]
+    files = [provenance.get("data", {}).get("file", "") for provenance, _ in runs]
+    out = [f"{name}, {file}" if names.count(name) > 1 else name for name, file in zip(names, files, strict=True)]
+    return [f"{name} ({i + 1})" if out.count(name) > 1 else name for i, name in enumerate(out)]
+
+
 def begun(runs: Sequence[Run]) -> list[Run]:
     """Those that have reached a checkpoint."""
     return [run for run in runs if any("after" in record for record in run[1])]
@@ -44,13 +52,13 @@ def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
         EditError: no run has reached one.
     """
     rows = []
-    for provenance, records in runs:
+    for name, (_, records) in zip(labels(runs), runs, strict=True):
         for record in records:
             if "after" in record:
                 growth = [norm["weight"] / norm["original"] for norm in record["norms"].values()]
                 rows.append(
                     {
-                        "method": label(provenance),
+                        "method": name,
                         "edits": record["after"],
                         **summary(record["rows"]),
                         "perplexity": record["perplexity"],
@@ -66,9 +74,10 @@ def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
 def blocks_of(runs: Sequence[Run], size: int = 100) -> pandas.DataFrame:
     """One row for each run and block of `size` edits, in editing order, measured at the run's last checkpoint."""
     rows = []
-    for provenance, records in begun(runs):
+    runs = begun(runs)
+    for name, (_, records) in zip(labels(runs), runs, strict=True):
         last = [record for record in records if "after" in record][-1]
-        rows += [{"method": label(provenance), **block} for block in blocks(last["rows"], size)]
+        rows += [{"method": name, **block} for block in blocks(last["rows"], size)]
     return pandas.DataFrame(rows)
 
 
@@ -114,8 +123,7 @@ def draw(runs: Sequence[Run], path: Path, size: int = 100) -> None:
     figure, ((growth, perplexity), (efficacy, forgetting)) = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
     runs = begun(runs)
     styles = [("#1f5a94", "-", "o"), ("#c1572b", "--", "s"), ("#555555", ":", "^"), ("#2f7d4f", "-.", "D"), ("#8a5aa8", (0, (5, 1)), "v")]
-    for (provenance, records), (colour, line, mark) in zip(runs, styles * len(runs), strict=False):
-        name = label(provenance)
+    for name, (provenance, records), (colour, line, mark) in zip(labels(runs), runs, styles * len(runs), strict=False):
         edits = [r for r in records if "edit" in r]
         for layer in edits[0]["norms"] if edits else ():
             values = [r["norms"][layer]["weight"] / r["norms"][layer]["original"] for r in edits]

@@ -16,11 +16,17 @@ FORMATS = ("terminal", "markdown", "latex", "csv")
 
 
 def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
-    """One row for each journal and method: run (YAML and data), model, data, base, method, seed, n, and the metrics in percent,
-    micro-averaged over queries."""
-    rows = []
+    """One row for each journal and method: run (YAML and data), model, data, base, method, seed, n, refused, and the metrics in percent,
+    micro-averaged over queries.
+
+    Raises:
+        EditError: there are none, one is no benchmark's, or two of one run differ in more than their seed.
+    """
+    rows, made = [], {}
     for path in paths:
         provenance, records = read_journal(path)
+        if "analysis" in provenance or "watch" in provenance:
+            raise EditError(f"{path} is no benchmark's: `sequence show` and `report` read sequences and analyses")
         hparams = provenance["hparams"]
         about = {
             "run": path.stem.rsplit("-seed", 1)[0],
@@ -29,18 +35,38 @@ def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
             "base": hparams["rep"]["base"],
             "seed": provenance["seed"],
         }
-        rows += [{**about, **row} for row in summarise(records, reversion=True)]
+        _check_alike(path, _but_seed(provenance), *made.setdefault(about["run"], (path, _but_seed(provenance))))
+        rows += [{"refused": 0, **about, **row} for row in summarise(records, reversion=True)]
     if not rows:
         raise EditError("no records yet: run `easyedit-rep bench` first")
     return pandas.DataFrame(rows)
 
 
+def _but_seed(provenance: dict) -> dict:
+    """What the seeds of one run have in common."""
+    hparams = provenance["hparams"]
+    rep = {**hparams["rep"], "seed": None}
+    return {**{k: v for k, v in provenance.items() if k not in ("seed", "versions")}, "hparams": {**hparams, "rep": rep}}
+
+
+def _check_alike(path: Path, mine: dict, first: Path, theirs: dict) -> None:
+    for key in sorted({*mine, *theirs}):
+        if mine.get(key) != theirs.get(key):
+            raise EditError(f"{path} was made with another {key} than {first}, and is no other seed of it: move one of them away")
+
+
 def over_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Mean and sample standard deviation over seeds of `per_seed`'s rows, indexed by (run, model, data, base, method).
 
-    Columns are pairs (name, "mean" | "std"); (n, "mean") is the number of facts, (seed, "count") the number of seeds.
+    Columns are pairs (name, "mean" | "std"); (n, "min" | "max") is the number of facts, (refused, "sum") that of those that could not be
+    edited, (seed, "count") the number of seeds.
     """
-    wanted = {"n": ["mean"], "seed": ["count"], **{name: ["mean", "std"] for name in (*_metrics(rows), "seconds_per_edit")}}
+    wanted = {
+        "n": ["min", "max"],
+        "refused": ["sum"],
+        "seed": ["count"],
+        **{name: ["mean", "std"] for name in (*_metrics(rows), "seconds_per_edit")},
+    }
     return rows.groupby(["run", "model", "data", "base", "method"], sort=False).agg(wanted)
 
 
@@ -51,7 +77,7 @@ def _metrics(rows: pandas.DataFrame) -> list[str]:
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """The printed table of `over_seeds`: "mean ± std" (or the mean alone for one seed), and after each pair what REP adds."""
     several = (rows[("seed", "count")] > 1).any()
-    names = [name for name, kind in rows.columns if kind == "mean" and name != "n"]
+    names = [name for name, kind in rows.columns if kind == "mean"]
     out = []
     plain = rows.index.droplevel("run")
     for (run, model, data, base), pair in rows.groupby(level=["run", "model", "data", "base"], sort=False):
@@ -61,7 +87,7 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
                 **about,
                 # Two YAMLs of one method are told apart by their runs' names.
                 "method": method if list(plain).count((model, data, base, method)) == 1 else f"{method} ({run})",
-                "facts": f"{row['n', 'mean']:.0f} × {row['seed', 'count']:.0f}" if several else f"{row['n', 'mean']:.0f}",
+                "facts": _facts(row, several),
             }
             out.append({**line, **{name: _cell(row[name, "mean"], row[name, "std"] if several else None) for name in names}})
         if len(pair) == 2:
@@ -70,6 +96,13 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
             out.append({**about, "method": f"gain over {base}", "facts": "", **gains})
     heads = {name: HEADINGS[name].replace("\n", " ") for name in names if name in HEADINGS}
     return pandas.DataFrame(out).rename(columns={**heads, "seconds_per_edit": "s/edit"})
+
+
+def _facts(row: pandas.Series, several: bool) -> str:
+    """ "50 × 3", "48–50 × 3, 2 refused"."""
+    least, most, refused = (int(row[key]) for key in (("n", "min"), ("n", "max"), ("refused", "sum")))
+    facts = f"{most}" if least == most else f"{least}–{most}"
+    return facts + (f" × {row['seed', 'count']:.0f}" if several else "") + (f", {refused} refused" if refused else "")
 
 
 def _cell(mean: float, spread: float | None, sign: str = "") -> str:

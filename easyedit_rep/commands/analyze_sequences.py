@@ -32,9 +32,7 @@ def targets(
     from ..datasets.mqd import TYPES, path_of
 
     corpus = load_corpus(held_out)
-    texts = [text for text in corpus.texts if len(text.split()) >= 20][:paragraphs]
-    if not texts:
-        raise EditError(f"{held_out} has no paragraph of 20 words or more: give ordinary text, a paragraph a line")
+    texts = corpus.paragraphs(paragraphs)
     runs = {kind: Run(hparams, path_of(mqd, kind), seed, n, known=False) for kind in TYPES}
     for run in runs.values():
         run.reading.load(run.data)  # a wrong folder is not found after a model has been loaded
@@ -74,8 +72,10 @@ def _show(rows: "pandas.DataFrame", path: Path) -> None:
     from rich import box
     from rich.table import Table
 
+    from ..bench.show import print_whole
+
     shown = Table(*rows.columns, box=box.SIMPLE_HEAD)
     for row in rows.itertuples(index=False):
         shown.add_row(*row)
-    Console().print(shown)
+    print_whole(Console(), shown)
     Console(stderr=True).print(f"records: {path}   picture: {path.with_suffix('.png')}")

@@ -109,7 +109,7 @@ def _run(runs: "list[Run]", out: Path, workers: int, address: str | None, gpus: 
 def table(
     folder: Annotated[Path, typer.Argument(help="Where `bench` wrote its journals.")] = Path("results/bench"),
     style: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
-    per_seed: Annotated[bool, typer.Option(help="One row for each seed, unrounded, as CSV.")] = False,
+    per_seed: Annotated[bool, typer.Option(help="One row for each seed, to two decimals, as CSV.")] = False,
 ) -> None:
     """The papers' tables from records: mean and standard deviation over seeds, and what REP adds."""
     paths = sorted(folder.glob("*.jsonl"))

@@ -74,6 +74,7 @@ def stats(
     if style not in ("terminal", "markdown"):
         raise EditError(f"format {style!r} is not one of terminal, markdown")
     from ..anatomy import Anatomy
+    from ..bench.show import print_whole
     from ..datasets.mqd import path_of
     from ..datasets.records import load_records
     from ..evaluation.target_types import target_stats
@@ -89,7 +90,7 @@ def stats(
     table = Table(*HEADS, box=box.SIMPLE_HEAD, title=f"{Path(model).name} (GPT-J: the paper's)")
     for line in lines:
         table.add_row(*line)
-    Console().print(table)
+    print_whole(Console(), table)
 
 
 HEADS = ("type", "n", "input tokens", "GPT-J", "target tokens", "GPT-J", "target perplexity", "typical", "GPT-J")

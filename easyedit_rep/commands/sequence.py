@@ -10,6 +10,9 @@ from ..errors import EditError
 from .bench import Every
 from .data import Columns, DataFormat, Strict
 
+HELD_OUT = 200
+"""Paragraphs whose perplexity is taken at a checkpoint."""
+
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 
@@ -23,7 +26,10 @@ def run(
     checkpoints: Annotated[str, typer.Option(help="Evaluate all edits so far after these many.")] = "20,50,100,200,300,500,1000",
     plain: Annotated[bool, typer.Option(help="Without pathways, whatever the YAML says.")] = False,
     robustness: Annotated[bool, typer.Option(help="Also ask rephrased, shuffled and long-context queries.")] = False,
-    held_out: Annotated[Path | None, typer.Option(help="Text (a paragraph a line) whose perplexity is taken at checkpoints.")] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="Text, a paragraph a line, whose perplexity is taken at checkpoints: 200 of 20 words or more."),
+    ] = None,
     tasks: Annotated[str | None, typer.Option(help="Tasks of lm-evaluation-harness to run at checkpoints, comma-separated.")] = None,
     tasks_folder: Annotated[Path | None, typer.Option(help="Folder with YAMLs of own tasks.")] = None,
     tasks_limit: Annotated[int | None, typer.Option(min=1, help="Documents of each task.")] = None,
@@ -54,11 +60,11 @@ def run(
         editor.hparams.rep = replace(editor.hparams.rep, pathways=False)
     requests = [request for _, request in choose(wanted, editor, Console(stderr=True, soft_wrap=True).print)]
     corpus = load_corpus(str(held_out)) if held_out else None
-    texts = corpus.texts[:200] if corpus else []
+    texts = corpus.paragraphs(HELD_OUT) if corpus else []
     ability = AbilityTasks(tasks.split(","), tasks_folder, tasks_limit) if tasks else None
     watch = Watch(parse_numbers("--checkpoints", checkpoints), robustness, texts, save_every, ability)
     watched = {"robustness": robustness, "checkpoints": watch.checkpoints, "tasks": ability}
-    about = {**provenance(wanted, editor), "held_out": corpus and corpus.about, "watch": watched}
+    about = {**provenance(wanted, editor), "held_out": corpus and {**corpus.about, "paragraphs": len(texts)}, "watch": watched}
     edit_sequence(editor, requests, out, watch, about, batch)
     show([out], out)
 

@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..errors import EditError
@@ -14,6 +15,10 @@ HUB_CORPORA = {
     "wikipedia": ("wikimedia/wikipedia", "20231101.en"),
 }
 """EasyEdit's `mom2_dataset` names -> Hugging Face dataset and configuration (train split, column `text`)."""
+
+
+WORDS = 20
+"""Of a text to be a paragraph, and not a heading."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +33,17 @@ class Corpus:
     def about(self) -> dict[str, str]:
         """What records of something measured on it keep."""
         return {"file": Path(self.name).name, "sha256": self.digest}
+
+    def paragraphs(self, n: int) -> list[str]:
+        """The first `n` texts of `WORDS` words or more: no headings, no blank lines.
+
+        Raises:
+            EditError: there is none.
+        """
+        found = list(islice((text for text in self.texts if len(text.split()) >= WORDS), n))
+        if not found:
+            raise EditError(f"{self.name} has no paragraph of {WORDS} words or more: give ordinary text, a paragraph a line")
+        return found
 
     def shuffled(self, seed: int) -> Iterator[str]:
         """Every non-blank text once, in an order fixed by `seed`."""

@@ -1,6 +1,8 @@
 """`easyedit_rep.evaluate`: the same measurements on any Hugging Face model, edited by whatever."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from ..errors import EditError
 from ..memory.tokens import with_offsets
 from ..queries import Queries, QueryMaker
 from ..queries.contrasts import held_out_names
+from ..queries.fit import check_fits
 from ..request import EditRequest
 from .measures import Measures
 from .metrics import EXTRA, REVERSION, TABLE, TOKEN
@@ -93,7 +96,7 @@ def evaluate(
         generation, fluency: also measure what needs generated text.
 
     Raises:
-        EditError: a record that is none, nothing to measure, or a `before` of other records.
+        EditError: a record that is none, nothing to measure, a text longer than the model's positions, or a `before` of other questions.
     """
     requests = [r if isinstance(r, EditRequest) else EditRequest.from_easyedit(r) for r in records]
     if not requests:
@@ -110,7 +113,11 @@ def evaluate(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        rows = [evaluate_one(whole, tok, r, queries(r), measures) for r in tqdm(requests, desc="evaluating", disable=not progress)]
+        rows = []
+        for request in tqdm(requests, desc="evaluating", disable=not progress):
+            asked = queries(request)
+            check_fits(tok, request, asked, 0, whole.max_positions)
+            rows.append({**evaluate_one(whole, tok, request, asked, measures), "compared": _compared(request, asked)})
     finally:
         for module, training in modes:
             module.training = training
@@ -121,8 +128,13 @@ def evaluate(
     return Evaluation(rows, {name: value for name, value in means.items() if value is not None})
 
 
+def _compared(request: EditRequest, queries: Queries) -> str:
+    """A digest of the questions whose answers are compared with those before the edit."""
+    asked = {kind: [(q.prompt, q.answer) for q in questions] for kind, questions in {**request.locality, **queries.negatives}.items()}
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
 def _compare(index: int, before: dict, after: dict) -> None:
-    try:
-        finish_locality(before, after)
-    except (KeyError, ValueError):
-        raise EditError(f"before[{index}] was asked other questions: evaluate with the same records and arguments") from None
+    if before.get("compared") != after["compared"]:
+        raise EditError(f"before[{index}] was asked other questions: evaluate with the same records and arguments")
+    finish_locality(before, after)

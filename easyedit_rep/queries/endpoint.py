@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from filelock import FileLock
+
 from ..errors import EditError
 from ..files import replace_json
 from .answers import parse_names, valid_names
@@ -45,16 +47,27 @@ class AnswerCache:
             raise EditError(f"cannot take up {self.path} ({error}): move it away to ask again") from None
 
     def add(self, subject: str, answer: str) -> None:
-        """Keep `answer`, on the disk when this returns."""
+        """Keep `answer`, on the disk when this returns, beside what other processes have asked for meanwhile."""
         self.answers[subject] = answer
-        write_json(self.path, {**self._about, "answers": self.answers})
+        make_folder(self.path)
+        with FileLock(self.path.with_name(f"{self.path.name}.lock")):
+            self.answers = {**self._read(), **self.answers}
+            write_json(self.path, {**self._about, "answers": self.answers})
 
 
 def write_json(path: Path, data: Mapping) -> None:
     """Replace `path` whole, its folder made if need be."""
+    make_folder(path)
+    try:
+        replace_json(path, data)
+    except OSError as error:
+        raise EditError(f"cannot write {path}: {error.strerror}; give another place") from error
+
+
+def make_folder(path: Path) -> None:
+    """The folder that `path` is to lie in."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_json(path, data)
     except OSError as error:
         raise EditError(f"cannot write {path}: {error.strerror}; give another place") from error
 

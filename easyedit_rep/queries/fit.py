@@ -17,7 +17,8 @@ def check_fits(tok, request: EditRequest, queries: Queries | None, context: int,
         queries: of the request, if they are made; long contexts are cut to fit.
         context: tokens of the longest context that is put before the edited prompt.
     """
-    asked = [*_edited(request, queries, context + SLACK), *_measured(request, queries)]
+    before = context + SLACK if context else 0
+    asked = [*_edited(request, queries, before), *_measured(request, queries)]
     lengths = (len(ids) for ids in tok([text for _, text, _ in asked])["input_ids"])
     for (what, text, before), length in zip(asked, lengths, strict=True):
         if length + before > positions:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,20 @@ class Split:
         rank = {v: hashlib.sha256(f"split/{seed}/{subject}/{v}".encode()).digest() for v in distinct}
         trained = set(sorted(distinct, key=rank.__getitem__)[: (len(distinct) + 1) // 2])
         return cls(tuple(v for v in distinct if v in trained), tuple(v for v in distinct if v not in trained))
+
+    def without(self, names: Iterable[str]) -> "Split":
+        """Neither half holds any of `names`, whatever their case and spacing."""
+        out = {folded(name) for name in names}
+        return Split(*(tuple(v for v in half if folded(v) not in out) for half in (self.in_domain, self.out_of_domain)))
+
+    def unseen(self, trained: Iterable[str]) -> "Split":
+        """What is out-of-domain is none of `trained`: files bring names twice, spelt otherwise, and a shuffle may be a rephrase."""
+        return Split(self.in_domain, self.without(trained).out_of_domain)
+
+
+def folded(name: str) -> str:
+    """`name` without regard to case and spacing."""
+    return " ".join(name.casefold().split())
 
 
 @dataclass(frozen=True)
@@ -135,9 +149,11 @@ class QueryMaker:
             length = min(self.long_context_tokens, room)
             contexts = long_contexts(self.tok, self.corpus, subject, self.long_context_count, length, self.seed)
         shuffles = shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)
+        rephrased, shuffled = (self._split(names, subject).without((subject,)) for names in (rephrases, shuffles))
+        trained = (*rephrased.in_domain, *shuffled.in_domain)
         return Queries(
-            self._split(rephrases, subject),
-            self._split(shuffles, subject),
+            rephrased.unseen(trained),
+            shuffled.unseen(trained),
             self._split(contexts, subject),
             contrasts(request, self.names, self.negative_count, self.seed),
             frozenset() if shuffles or not self.shuffle_count else frozenset({"shuffle"}),

@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from easyedit_rep.analysis.registry import ANALYSES
 from easyedit_rep.analysis.report import Section, gather, write_report
-from easyedit_rep.bench.compare import compare, write_jsonl
 from easyedit_rep.bench.runs import OneProcess, execute
 from easyedit_rep.cli import app
 from easyedit_rep.errors import EditError
@@ -90,20 +89,15 @@ def test_refused_facts_are_counted_and_a_folder_of_them_is_no_error(tmp_path):
     assert section.text == "No fact has been measured yet." and not section.picture
 
 
-def test_benchmarks_and_plain_records_become_tables(study, run, tmp_path):
-    execute(run, tmp_path / "bench", OneProcess(lambda run: study.editor), progress=False)
-    records = list(compare(study.editor, [study.facts[0][1]], progress=False))
-    (tmp_path / "edit").mkdir()
-    records[0]["prompt"] = "two\u2028lines"
-    path = tmp_path / "edit" / "records.jsonl"
-    write_jsonl(records, path)
-    with path.open("a") as file:
+def test_benchmarks_become_tables(study, run, tmp_path):
+    for folder, name in (("bench", None), ("edit", "records"), ("other", None)):
+        execute(run, tmp_path / folder, OneProcess(lambda run: study.editor), progress=False, name=name)
+    with (tmp_path / "edit" / "records.jsonl").open("a") as file:
         file.write('{"index": 1, "meth')  # killed
-    execute(run, tmp_path / "other", OneProcess(lambda run: study.editor), progress=False)
-    bench, again, plain = gather(tmp_path)
+    bench, edit, again = gather(tmp_path)
     assert again.title == "Methods compared: other", "and no more seeds of the first"
-    assert bench.title == "Methods compared: bench" and [row[2] for row in bench.rows] == ["ROME", "ROME+REP", "gain over ROME"]
-    assert plain.title == "Edits: edit" and [row[0] for row in plain.rows] == ["ROME", "ROME+REP"]
+    for section, name in ((bench, "bench"), (edit, "edit")):
+        assert section.title == f"Methods compared: {name}" and [row[2] for row in section.rows] == ["ROME", "ROME+REP", "gain over ROME"]
 
 
 def test_a_sequence_has_its_norms_beside_its_table(tmp_path):
@@ -142,9 +136,10 @@ def test_nothing_to_report_is_said(tmp_path):
         write_report(tmp_path, tmp_path / "page.html")
     with pytest.raises(EditError, match="is not a folder"):
         write_report(tmp_path / "missing", tmp_path / "page.html")
-    (tmp_path / "half.jsonl").write_text("{")
-    with pytest.raises(EditError, match=r"half\.jsonl is not a file of records"):
-        write_report(tmp_path, tmp_path / "page.html")
+    for damaged in ("{", "5\n"):
+        (tmp_path / "half.jsonl").write_text(damaged)
+        with pytest.raises(EditError, match=r"half\.jsonl is not a file of records"):
+            write_report(tmp_path, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from easyedit_rep.bench.compare import COLUMNS
-from easyedit_rep.bench.journal import Journal
+from easyedit_rep.bench.journal import Journal, read_journal
 from easyedit_rep.bench.tables import cells, over_seeds, per_seed, render
 from easyedit_rep.errors import EditError
 
@@ -39,6 +39,35 @@ def test_mean_and_deviation_over_seeds(paths):
     assert plain["rephrase_id", "mean"] == 50.0
     assert plain["seed", "count"] == 2
     assert plain["seconds_per_edit", "mean"] == 0.5
+
+
+def add(paths, seed, records, **changed):
+    """Another journal beside the first."""
+    provenance, _ = read_journal(paths[0])
+    path = paths[0].with_name(f"tiny-ROME-seed{seed}.jsonl")
+    with Journal(path, {**provenance, "seed": seed, **changed}) as journal:
+        journal.add(records)
+    return [*paths, path]
+
+
+def test_facts_are_counted_as_they_are(paths):
+    refused = [{"index": 1, "method": method, "error": "too long"} for method in ("ROME", "ROME+REP")]
+    more = add(paths, 2, [record(0, "ROME", 1.0), record(0, "ROME+REP", 1.0), *refused])
+    assert set(cells(over_seeds(per_seed(more)))["facts"]) == {"1–2 × 3, 1 refused", ""}
+
+
+@pytest.mark.parametrize("changed", [{"n": 1}, {"hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}, "layers": [3]}}])
+def test_only_seeds_of_one_run_are_pooled(paths, changed):
+    more = add(paths, 2, [record(0, "ROME", 1.0)], **changed)
+    with pytest.raises(EditError, match=rf"seed2\.jsonl was made with another {next(iter(changed))} than .*seed0\.jsonl"):
+        per_seed(more)
+
+
+def test_other_journals_are_refused(tmp_path):
+    with Journal(tmp_path / "sequence.jsonl", {"hparams": {}, "watch": {}}) as journal:
+        journal.add([{"after": 2}])
+    with pytest.raises(EditError, match="is no benchmark's: `sequence show` and `report` read sequences"):
+        per_seed([journal.path])
 
 
 def test_cells_have_the_gain_and_no_zero_where_nothing_was_asked(paths):

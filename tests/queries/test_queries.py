@@ -13,6 +13,7 @@ from easyedit_rep.datasets.corpus import load_corpus
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory.tokens import Prompt, locate
 from easyedit_rep.queries import Queries, QueryMaker, Split
+from easyedit_rep.queries.endpoint import AnswerCache
 from easyedit_rep.queries.long_context import long_contexts
 from easyedit_rep.queries.rephrase import load_rephrases
 from easyedit_rep.queries.shuffle import shuffled_subjects
@@ -193,3 +194,28 @@ class TestMaker:
     @pytest.mark.parametrize("options", [{"corpus": None}, {"long_context_count": 0}])
     def test_none_where_none_can_be_made(self, make, options):
         assert make(**options)(self.REQUEST).long == Split()
+
+
+def test_what_is_out_of_domain_is_never_a_name_that_is_trained_on(tok):
+    maker = QueryMaker(tok, {}, None, 0, 0, 0, 512, 0)
+    names = ("ann  lee", "A. Lee", "Miss Lee", "a. lee", "Annie")
+    found = maker(EditRequest("{} plays the", "Ann Lee", "piano", subject_rephrase=names)).rephrase
+    assert found == Split(("A. Lee", "Miss Lee"), ("Annie",))
+
+
+def test_paragraphs_are_no_headings_and_no_blank_lines(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join([" ", " = Heading = ", "word " * 20, " ", "other " * 30, "third " * 25]))
+    corpus = load_corpus(path)
+    assert [text.split()[0] for text in corpus.paragraphs(2)] == ["word", "other"]
+    path.write_text(" = Heading = ")
+    with pytest.raises(EditError, match="no paragraph of 20 words or more"):
+        load_corpus(path).paragraphs(2)
+
+
+def test_two_processes_share_a_cache_of_answers(tmp_path):
+    one, two = AnswerCache(tmp_path, "a", "b"), AnswerCache(tmp_path, "a", "b")
+    one.add("first", "1")
+    two.add("second", "2")
+    one.add("third", "3")
+    assert AnswerCache(tmp_path, "a", "b").answers == one.answers == {"first": "1", "second": "2", "third": "3"}

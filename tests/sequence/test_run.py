@@ -128,6 +128,14 @@ def test_tables_and_picture(make_editor, facts, watch, tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_two_runs_of_one_method_are_told_apart():
+    after = {"after": 2, "rows": [{"efficacy": [1.0]}], "perplexity": None, "norms": {"1": {"weight": 1.0, "original": 1.0}}}
+    hparams = {"rep": {"base": "D4S", "pathways": False}}
+    runs = [({"hparams": hparams, "data": {"file": name}}, [after]) for name in ("a.json", "b.json", "b.json")]
+    names = ["D4S, a.json", "D4S, b.json (2)", "D4S, b.json (3)"]
+    assert checkpoints(runs)["method"].tolist() == blocks_of(runs)["method"].tolist() == names
+
+
 def test_a_run_without_a_checkpoint_yet_does_not_keep_others_from_being_shown(tmp_path):
     norms = {"1": {"weight": 1.1, "original": 1.0}}
     about = {"hparams": {"rep": {"base": "MEMIT", "pathways": False}}}
