@@ -44,18 +44,13 @@ class Split:
         return cls(tuple(v for v in distinct if v in trained), tuple(v for v in distinct if v not in trained))
 
     def without(self, names: Iterable[str]) -> "Split":
-        """Neither half holds any of `names`, whatever their case and spacing."""
-        out = {folded(name) for name in names}
-        return Split(*(tuple(v for v in half if folded(v) not in out) for half in (self.in_domain, self.out_of_domain)))
+        """Neither half holds any of `names`, whatever their spacing. Another case makes another name: it is other tokens."""
+        out = {" ".join(name.split()) for name in names}
+        return Split(*(tuple(v for v in half if " ".join(v.split()) not in out) for half in (self.in_domain, self.out_of_domain)))
 
     def unseen(self, trained: Iterable[str]) -> "Split":
-        """What is out-of-domain is none of `trained`: files bring names twice, spelt otherwise, and a shuffle may be a rephrase."""
+        """What is out-of-domain is none of `trained`: a shuffle may be a rephrase."""
         return Split(self.in_domain, self.without(trained).out_of_domain)
-
-
-def folded(name: str) -> str:
-    """`name` without regard to case and spacing."""
-    return " ".join(name.casefold().split())
 
 
 @dataclass(frozen=True)

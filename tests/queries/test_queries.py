@@ -198,9 +198,9 @@ class TestMaker:
 
 def test_what_is_out_of_domain_is_never_a_name_that_is_trained_on(tok):
     maker = QueryMaker(tok, {}, None, 0, 0, 0, 512, 0)
-    names = ("ann  lee", "A. Lee", "Miss Lee", "a. lee", "Annie")
+    names = ("Ann  Lee", "A. Lee", "ann lee", "A.  Lee", "Annie")
     found = maker(EditRequest("{} plays the", "Ann Lee", "piano", subject_rephrase=names)).rephrase
-    assert found == Split(("A. Lee", "Miss Lee"), ("Annie",))
+    assert found == Split(("A. Lee", "ann lee"), ("Annie",))
 
 
 def test_paragraphs_are_no_headings_and_no_blank_lines(tmp_path):
