@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from .addition import Addition, added
 from .bank import DetectorBank, gate_logits
 from .config import RepConfig
+from .parts import parts_of
 
 
 class RepLayer(nn.Module, BaseTunerLayer):
@@ -127,8 +128,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
                 del table[name]
 
     def _add_pathway(self, adapter: str, i: int, config: RepConfig) -> None:
-        make = {"paper": self._trained_parts, "closed": self._closed_parts}[config.kind]
-        for group, layer in make(config).items():
+        for group, layer in parts_of(config, self.in_features, self.base_layer.weight.device).items():
             self._container(numbered(group, i))[adapter] = layer
         name = f"{adapter}/{i}" if i else adapter
         self.rep_kind[name] = config.kind
@@ -138,26 +138,6 @@ class RepLayer(nn.Module, BaseTunerLayer):
             self.rep_chain[name] = config.chain
         else:
             self.rep_leave[name] = math.inf if config.leave is None else config.leave
-
-    def _trained_parts(self, config: RepConfig) -> dict[str, nn.Linear]:
-        size, inner = self.in_features, max(1, int(self.in_features * config.gate_ratio))
-        place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
-        layers = {
-            "rep_down": nn.Linear(size, config.rank, bias=False, **place),
-            "rep_up": nn.Linear(config.rank, size, bias=False, **place),
-            "rep_gate_in": nn.Linear(size, inner, **place),
-            "rep_gate_out": nn.Linear(inner, 1, **place),
-        }
-        nn.init.zeros_(layers["rep_up"].weight)
-        return layers
-
-    def _closed_parts(self, config: RepConfig) -> dict[str, nn.Linear]:
-        place = {"device": self.base_layer.weight.device, "dtype": torch.float32}
-        gate = nn.Linear(self.in_features, config.detectors, **place)
-        key = nn.Linear(1, self.in_features, bias=False, **place)
-        for parameter in (gate.weight, gate.bias, key.weight):
-            nn.init.zeros_(parameter)
-        return {"rep_gate": gate, "rep_key": key}
 
     def reset(self, adapter_name: str, generator: torch.Generator) -> None:
         """Draw the start weights of one trained pathway from `generator` (the distributions nn.Linear uses)."""
