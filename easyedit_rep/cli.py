@@ -41,6 +41,7 @@ Out = Annotated[Path, typer.Option(help="Folder for records.jsonl and robustness
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the table's rows to this file.")]
 Count = Annotated[int, typer.Option("--n", min=1, help="How many facts to edit.")]
 Seed = Annotated[int, typer.Option(help="Which facts are drawn; also of contexts, queries and training.")]
+OwnSeed = Annotated[int | None, typer.Option(help="Which facts are drawn; also of contexts, queries and training. The YAML's if left out.")]
 
 
 def _refuse(why: str) -> None:
@@ -136,7 +137,7 @@ def edit(
     target: Annotated[str | None, typer.Option(help="One fact: the new answer.")] = None,
     every: Every = False,
     n: Count = 60,
-    seed: Seed = 0,
+    seed: OwnSeed = None,
     out: Out = Path("results/edit"),
     json_file: Json = None,
     save: Annotated[Path | None, typer.Option(help="Keep the edits in this folder; all facts are then in the model at once.")] = None,
@@ -155,13 +156,17 @@ def edit(
         from .edits.artefact import check_free
 
         check_free(save)
+    from .hparams import load_hparams
+
+    values = load_hparams(str(hparams))
+    values.rep.seed = seed = values.rep.seed if seed is None else seed
     if data is not None and save is not None:
         from .commands.save import edit_and_save
         from .datasets.records import Reading
 
         loaded = Reading(style, columns, strict).load(data)
         summarise(loaded, Console())
-        edit_and_save(hparams, loaded.requests, save, n, seed, known=not every)
+        edit_and_save(values, loaded.requests, save, n, known=not every)
         return
     if data is not None:
         from .bench.runs import Run
@@ -175,11 +180,10 @@ def edit(
         raise EditError("nothing to edit: give --data FILE, or --prompt, --subject and --target")
     from .bench.show import tell
     from .editor import RobustEditor
-    from .hparams import load_hparams
     from .request import EditRequest
 
     request = EditRequest(prompt, subject, target)
-    editor = RobustEditor.from_hparams(load_hparams(str(hparams)))
+    editor = RobustEditor.from_hparams(values)
     Console().print(tell(editor, request))
     if save is not None:
         from .commands.save import keep

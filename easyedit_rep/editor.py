@@ -28,7 +28,7 @@ from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
 from .pathway.training import PathwayTraining
 from .queries import Queries, QueryMaker
-from .queries.fit import check_fits
+from .queries.fit import check_edited, check_measured
 from .request import EditRequest, make_requests
 from .sequence.sequence import Sequence as EditSequence
 from .unedited import Unedited
@@ -87,12 +87,15 @@ class RobustEditor:
 
     # -- one edit ----------------------------------------------------------------------------------------------------------------
 
-    def check(self, request: EditRequest, queries: Queries | None = None) -> None:
-        """Raise `EditError` for a request that does not fit this model's positions, with what is asked about it (`queries`, where they are
-        made), or whose subject and target its tokenizer merges."""
+    def check(self, request: EditRequest, *, queries: Queries | None = None, measured: bool = False) -> None:
+        """Raise `EditError` for a request whose prompt does not fit this model's positions, or whose subject and target its tokenizer
+        merges; with `queries` also where a name that a pathway is made from makes it too long; if `measured`, for any question about it."""
         longest = max((length for length, _ in self.unedited.context_lengths), default=0)
-        check_fits(self.tok, request, queries, longest, self.anatomy.max_positions)
+        names = (*queries.rephrase.in_domain, *queries.shuffle.in_domain) if queries is not None and self.hparams.rep.pathways else ()
+        check_edited(self.tok, request, names, longest, self.anatomy.max_positions)
         continuation_of(self.tok, request.located, request.target_new)
+        if measured:
+            check_measured(self.tok, request, queries, self.anatomy.max_positions)
 
     def base_edit(self, *requests: EditRequest) -> Edit:
         """The base method's edit of `requests`, all at once, not yet applied; the model is as it was."""
@@ -168,6 +171,8 @@ class RobustEditor:
         rep, memory = self.hparams.rep, self.memory
         training = (training or rep.training).of_kind(rep.pathway.kind)
         queries = queries or [self.queries(request) for request in edit.requests]
+        for request, query in zip(edit.requests, queries, strict=True):
+            self.check(request, queries=query)
         ordinary, text, occurrences = self.unedited.negatives(training, rep.pathway.kind)  # once, so before the clock starts
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
@@ -246,7 +251,7 @@ class RobustEditor:
         self.unedited.ready()
         queries = [self.queries(request) for request in requests]
         for request, query in zip(requests, queries, strict=True):
-            self.check(request, query)
+            self.check(request, queries=query, measured=True)
         metrics = [
             {"case_id": i, "requested_rewrite": asdict(r), "pre": evaluate(self.anatomy, self.tok, r, q, self.hparams.rep.measures)}
             for i, (r, q) in enumerate(zip(requests, queries, strict=True))

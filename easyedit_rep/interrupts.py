@@ -24,3 +24,5 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if heard and callable(before):
             before(*heard[0])
+        elif heard and before is signal.SIG_DFL:
+            signal.raise_signal(signal.SIGINT)  # ends the process, as it would have then

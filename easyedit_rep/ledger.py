@@ -40,7 +40,7 @@ class Ledger:
         self.edits: list[Edit] = []
         self.sequence: EditSequence | None = None
         self._original: dict[int, Tensor] = {}
-        self._written: dict[int, tuple[int, torch.dtype, int]] = {}
+        self._written: dict[int, tuple[int, torch.dtype, tuple[int, int]]] = {}
         self._torn: set[int] = set()
         self.applied = 0
 
@@ -74,6 +74,8 @@ class Ledger:
         What we ourselves could not write whole, for want of memory, is written first.
         """
         layers = list(layers)
+        if self.sequence is not None:
+            self.sequence.mend()
         if torn := sorted(self._torn.intersection(layers)):
             self._write(torn)
             self._forget(torn)

@@ -204,7 +204,7 @@ BAD = {
         "behind a context of up to 9, the model has",
     ),
     "too long a rephrase": ({"rephrase_prompts": ["a", "b " * 600, "c"]}, "rephrase_prompts 'b b"),
-    "too long a name": ({"subject_rephrase": [["Al"], ["Lee " * 500, "Al"], ["Al"]]}, "rephrase prompt 'Lee Lee"),
+    "too long a name": ({"subject_rephrase": [["Al"], ["Lee " * 500, "Al"], ["Al"]]}, "prompt about 'Lee Lee"),
     "too long a question": ({"locality_inputs": {"near": {"prompt": ["Is " * 600] * 3, "ground_truth": ["it"] * 3}}}, "near 'Is Is"),
     "merging": (
         {"prompts": ["{} is", "{}", "{} is"], "subject": ["Danielle", "Steve ", "Tower"], "target_new": ["x", "of", "y"]},

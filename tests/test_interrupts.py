@@ -1,6 +1,8 @@
 """Ctrl-C at any point of putting edits in and taking them out, and memory that runs out twice, leave a model its ledger knows."""
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -13,6 +15,7 @@ from easyedit_rep.memory.delta import Delta
 from easyedit_rep.pathway.layer import RepLayer
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.request import EditRequest
+from easyedit_rep.sequence.state import LayerState
 
 NAMES = ("Ann Lee", "Danielle", "Paris")
 REQUESTS = [EditRequest("{} plays the", name, "piano", subject_rephrase=(f"the {name}", "she")) for name in NAMES]
@@ -111,6 +114,39 @@ def test_memory_that_runs_out_again_while_the_model_is_given_back(editor, monkey
     assert same(state(mine), alone)
     first.undo()
     assert same(state(mine), before) and not mine.ledger._original and not mine.ledger._torn
+
+
+def test_memory_that_runs_out_again_leaves_a_sequence_no_pair_of_a_refused_edit(editor, monkeypatch, caplog):
+    options = {"layers": [1, 2], "method": {"mom2_update_weight": 5.0, "d4s": {}}}
+    mine, fresh = (editor(hparams=options, base="D4S", pathways=False) for _ in range(2))
+    for some in (mine, fresh):
+        some.apply(REQUESTS[0])
+    refused = mine.base_edit(REQUESTS[1])
+    real, calls = LayerState.append, []
+
+    def append(self, *pair):
+        calls.append(pair)
+        if len(calls) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return real(self, *pair)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerState, "append", append)
+        with pytest.raises(torch.OutOfMemoryError):
+            mine.install(refused)
+        assert not refused.active and "cannot be filled again yet (no room)" in caplog.text
+        with pytest.raises(torch.OutOfMemoryError):
+            mine.ledger.save("nowhere")
+    for some in (mine, fresh):
+        some.apply(REQUESTS[2])
+    assert same(state(mine), state(fresh))
+
+
+def test_a_process_that_lets_ctrl_c_end_it_is_ended():
+    code = "import signal\nfrom easyedit_rep.interrupts import uninterrupted\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    code += "with uninterrupted():\n    signal.raise_signal(signal.SIGINT)\n    print('finished', flush=True)\nprint('went on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "finished\n" and done.returncode == -signal.SIGINT
 
 
 def test_ctrl_c_is_heard_when_the_step_has_ended_and_at_once_elsewhere():

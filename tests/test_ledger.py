@@ -126,7 +126,17 @@ def replaced_data(weight):
     weight.data = weight.data + 1
 
 
-@pytest.mark.parametrize("change", [in_place, through_data, replaced_data])
+def other_rows(weight):
+    with torch.no_grad():
+        weight.copy_(weight[torch.arange(len(weight)).roll(1)])
+
+
+def other_columns(weight):
+    with torch.no_grad():
+        weight.copy_(weight.roll(2, 1))
+
+
+@pytest.mark.parametrize("change", [in_place, through_data, replaced_data, other_rows, other_columns])
 def test_a_weight_changed_outside_is_noticed(llama, change):
     anatomy = Anatomy(llama)
     ledger = Ledger.of(llama, anatomy)

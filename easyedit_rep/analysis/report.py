@@ -91,6 +91,11 @@ def gather(folder: Path) -> Iterator[Section]:
     pictures = {path: path.read_bytes() for path in sorted(folder.rglob("*.png"))}
     kinds = {path: _kind(*journal) for path, journal in journals.items()}
     yield from _bench([path for path, kind in kinds.items() if kind == "bench"])
+    for path in (path for path, kind in kinds.items() if kind == "older"):
+        where = str(path.relative_to(folder))
+        yield Section(
+            _words(path.parent.name), "Records of an older version, which does not say what they were made from: make them again.", where
+        )
     yield from _sequences({path: journals[path] for path, kind in kinds.items() if kind == "sequence"}, pictures)
     for name in ANALYSES:
         for path in (path for path, kind in kinds.items() if kind == name):
@@ -122,13 +127,13 @@ def _read(path: Path) -> tuple[dict, list[dict]]:
 
 
 def _kind(provenance: dict, records: Sequence[dict]) -> str:
-    """An analysis' name, or sequence, bench (records of `edit` and `demo` too), or other."""
+    """An analysis' name, or sequence, bench (records of `edit` and `demo` too), older (those without provenance), or other."""
     if "analysis" in provenance:
         return provenance["analysis"] if provenance["analysis"] in ANALYSES else "other"
     if any("after" in record for record in records):
         return "sequence"
-    if "hparams" in provenance and records and all("method" in record for record in records):
-        return "bench"
+    if records and all("method" in record for record in records):
+        return "bench" if "hparams" in provenance else "older"
     return "other"
 
 
@@ -170,8 +175,11 @@ def _drawn(draw: Callable[[Any, Path], None], what: Any) -> bytes:
 def _bench(paths: list[Path]) -> Iterator[Section]:
     text = "Percent of queries, exact match of all target tokens; mean ± standard deviation over seeds. ID: trained on, OOD: never seen."
     for folder in dict.fromkeys(path.parent for path in paths):  # runs in another folder are another experiment, not more seeds
-        mine = [path for path in paths if path.parent == folder]
-        yield Section(f"Methods compared: {_words(folder.name)}", text, table=tables.cells(tables.over_seeds(tables.per_seed(mine))))
+        mine, title = [path for path in paths if path.parent == folder], f"Methods compared: {_words(folder.name)}"
+        try:
+            yield Section(title, text, table=tables.cells(tables.over_seeds(tables.per_seed(mine))))
+        except EditError as error:
+            yield Section(title, str(error))
 
 
 def _sequences(journals: dict[Path, tuple[dict, list[dict]]], pictures: dict[Path, bytes]) -> Iterator[Section]:

@@ -72,7 +72,7 @@ def compare_one(editor: RobustEditor, index: int, request: EditRequest, settings
     """
     base_name = editor.hparams.rep.base
     queries = editor.queries(request)
-    editor.check(request, queries)
+    editor.check(request, queries=queries, measured=True)
     # Before the edit only what locality is compared with is asked: the rest would be a third of the run, and is not in the table.
     pre = evaluate(editor.anatomy, editor.tok, request, queries.only_negatives())
     base = editor.base_edit(request)

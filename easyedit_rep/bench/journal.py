@@ -1,6 +1,7 @@
 """Records of one run in a file that survives a kill: a line of provenance, then one line a record, appended whole."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import EditError
+
+log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -87,14 +90,29 @@ class Journal:
     def _check(self, found: dict | None, wanted: dict) -> None:
         if found is None:
             raise EditError(f"{self.path} has no provenance line: it is not a file of this benchmark, move it away")
-        different = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-        if different:
-            key = different[0]
-            more = f" (and {', '.join(different[1:])})" if different[1:] else ""
-            raise EditError(
-                f"{self.path} was made with {key} {_short(found.get(key))}, not {_short(wanted.get(key))}{more}: "
-                "choose another --out, or move the file away"
+        if unknown := sorted(wanted.keys() - found.keys()):
+            log.warning(
+                "%s, of an older version, does not say with which %s it was made: it is gone on with", self.path, ", ".join(unknown)
             )
+        different = _differences({key: found.get(key) for key in {*found, *wanted} - {*unknown}}, wanted)
+        if different:
+            key, was, would_be = different[0]
+            more = f" (and {', '.join(name for name, *_ in different[1:])})" if different[1:] else ""
+            raise EditError(
+                f"{self.path} was made with {key} {_short(was)}, not {_short(would_be)}{more}: choose another --out, or move the file away"
+            )
+
+
+def _differences(found: dict, wanted: dict, above: str = "") -> list[tuple[str, object, object]]:
+    """(dotted key, one value, the other) of what differs, for every key of `found`; mappings are looked into."""
+    out = []
+    for key, value in sorted(found.items()):
+        other = wanted.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            out += _differences({**dict.fromkeys(other), **value}, other, f"{above}{key}.")
+        elif value != other:
+            out.append((f"{above}{key}", value, other))
+    return out
 
 
 def _whole(data: bytes) -> bytes:

@@ -51,7 +51,7 @@ def checkpoints(runs: Sequence[Run]) -> pandas.DataFrame:
     Raises:
         EditError: no run has reached one.
     """
-    rows = []
+    rows, runs = [], begun(runs)
     for name, (_, records) in zip(labels(runs), runs, strict=True):
         for record in records:
             if "after" in record:

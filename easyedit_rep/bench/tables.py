@@ -42,17 +42,32 @@ def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def _but_seed(provenance: dict) -> dict:
-    """What the seeds of one run have in common."""
-    hparams = provenance["hparams"]
-    rep = {**hparams["rep"], "seed": None}
-    return {**{k: v for k, v in provenance.items() if k not in ("seed", "versions")}, "hparams": {**hparams, "rep": rep}}
+PLACES = ("model_name", "device", "stats_dir")
+"""Hyper-parameters that say where things are, and not what: seeds may be of several machines."""
+
+REP_PLACES = ("seed", "corpus", "value_cache", "statistics_device", "max_memory")
+"""The same, and the seed, in the `rep` block; the texts' digests are recorded beside."""
+
+
+def _but_seed(provenance: dict) -> dict[str, object]:
+    """{dotted key: value} of what the seeds of one run have in common."""
+    hparams = {k: v for k, v in provenance["hparams"].items() if k not in (*PLACES, "rep")}
+    rep = {k: v for k, v in provenance["hparams"]["rep"].items() if k not in REP_PLACES}
+    queries = {k: v for k, v in rep.pop("queries", {}).items() if k != "rephrase_file"}
+    model, data = (provenance.get(name, {}) for name in ("model", "data"))
+    groups = {"hparams": hparams, "rep": rep, "rep.queries": queries, "texts": provenance.get("texts", {})}
+    found = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+    found |= {"model": model.get("fingerprint"), "data": data.get("sha256", data.get("fingerprint", data.get("file")))}
+    return {**found, **{key: provenance[key] for key in ("n", "known") if key in provenance}}
 
 
 def _check_alike(path: Path, mine: dict, first: Path, theirs: dict) -> None:
-    for key in sorted({*mine, *theirs}):
-        if mine.get(key) != theirs.get(key):
-            raise EditError(f"{path} was made with another {key} than {first}, and is no other seed of it: move one of them away")
+    """Raise `EditError` for the first key on which they differ; of one that either lacks, as older files do, nothing is known."""
+    for key in sorted(mine.keys() & theirs.keys()):
+        if mine[key] != theirs[key]:
+            raise EditError(
+                f"{path} was made with {key} {mine[key]}, {first} with {theirs[key]}, so they are no seeds of one run: move one away"
+            )
 
 
 def over_seeds(rows: pandas.DataFrame) -> pandas.DataFrame:

@@ -12,6 +12,7 @@ from ..errors import EditError
 
 if TYPE_CHECKING:
     from ..editor import RobustEditor
+    from ..hparams import REPHyperParams
     from ..request import EditRequest
 
 
@@ -19,18 +20,17 @@ SHARE = 10
 """Times as long as a save took that pass before the next: of n edits saved after each the last would be written n times."""
 
 
-def edit_and_save(hparams: Path, requests: "Sequence[EditRequest]", folder: Path, n: int, seed: int, known: bool) -> None:
-    """Edit `n` of `requests`, drawn by `seed`, and keep them in `folder`."""
+def edit_and_save(hparams: "REPHyperParams", requests: "Sequence[EditRequest]", folder: Path, n: int, known: bool) -> None:
+    """Edit `n` of `requests`, drawn by the hyper-parameters' seed, and keep them in `folder`."""
     from ..bench.compare import known_only
     from ..editor import RobustEditor
-    from ..hparams import load_hparams
 
-    editor = RobustEditor.from_hparams(load_hparams(str(hparams)))
+    editor = RobustEditor.from_hparams(hparams)
     if known:
         requests = known_only(editor, requests, Console().print)
     if not requests:
         raise EditError("no fact is known to the model: pass --all to edit them anyway")
-    keep(editor, random.Random(seed).sample(requests, min(n, len(requests))), folder)
+    keep(editor, random.Random(hparams.rep.seed).sample(requests, min(n, len(requests))), folder)
 
 
 def keep(editor: "RobustEditor", requests: "Sequence[EditRequest]", folder: Path) -> None:
@@ -42,17 +42,17 @@ def keep(editor: "RobustEditor", requests: "Sequence[EditRequest]", folder: Path
     from tqdm.auto import tqdm
 
     for request in requests:
-        editor.check(request)
-    saved, took = 0.0, 0.0
+        editor.check(request, measured=True)
+    saved, took, kept = 0.0, 0.0, 0
     try:
         for request in tqdm(requests, desc="editing", unit="fact", disable=len(requests) == 1):
             editor.edit_requests([request], sequential_edit=True, verbose=False)
-            if time.monotonic() - saved >= SHARE * took:
-                start = time.monotonic()
+            start = time.monotonic()
+            if start - saved >= SHARE * took:
                 editor.ledger.save(folder)
-                saved = time.monotonic()
+                saved, kept = time.monotonic(), len(editor.ledger.handles)
                 took = saved - start
     finally:
-        if editor.ledger.handles:
+        if len(editor.ledger.handles) > kept:
             editor.ledger.save(folder)
     Console().print(f"{len(editor.ledger.handles)} edits are kept in {folder}: `easyedit-rep edits show {folder}`", soft_wrap=True)

@@ -34,6 +34,7 @@ class Exported:
         rank: of the adapter; what vLLM's --max-lora-rank must be at least.
         exact: {module: rank of its ΔW} where no more than float32's rounding was lost.
         errors: {module: ‖ΔW − BA‖ / ‖ΔW‖, Frobenius} of the others: the rank, or the file's dtype, was too small.
+        ranks: {module: rank of its ΔW}.
         left_out: pathways, which LoRA cannot express.
     """
 
@@ -41,13 +42,18 @@ class Exported:
     rank: int
     exact: Mapping[str, int]
     errors: Mapping[str, float]
+    ranks: Mapping[str, int]
     left_out: int
 
     def lines(self) -> list[str]:
         """What a user should know."""
         out = [f"LoRA of rank {self.rank} in {self.folder}: vLLM wants --max-lora-rank {self.rank}"]
         out += [f"{name}: exact, rank {rank}" for name, rank in self.exact.items()]
-        out += [f"{name}: the best of rank {self.rank}, {error:.2e} of ‖ΔW‖ is lost" for name, error in self.errors.items()]
+        lost = [(name, f"{error:.2e} of ‖ΔW‖ is lost", self.ranks[name]) for name, error in self.errors.items()]
+        out += [
+            f"{name}: {what}, to rounding" if rank <= self.rank else f"{name}: the best of rank {self.rank} for one of {rank}, {what}"
+            for name, what, rank in lost
+        ]
         if self.left_out:
             out.append(f"left out: {self.left_out} pathways. LoRA cannot express a gate: rephrased subjects are answered as without REP")
         return out
@@ -98,7 +104,8 @@ def export_lora(artefact: Artefact, folder: Path | str, rank: int | None = None,
         replace_together(writers)
     except OSError as error:
         raise EditError(f"cannot write to {folder} ({error.strerror or error}): what was there is kept") from error
-    return Exported(folder, rank, exact, errors, sum(len(edit.pathways) for edit in artefact.edits))
+    ranks = {module: len(right) for module, (_, right) in factored.items()}
+    return Exported(folder, rank, exact, errors, ranks, sum(len(edit.pathways) for edit in artefact.edits))
 
 
 def _config(artefact: Artefact, modules: list[str], rank: int) -> dict:

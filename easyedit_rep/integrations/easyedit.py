@@ -147,11 +147,11 @@ def _with_robustness(measure: Callable, always: Robustness | None) -> Callable:
         if isinstance(hparams, REPHyperParams):
             # EasyEdit puts a space before every target; one that begins with a space of its own is edited without it.
             given["record"] = {**given["record"], "target_new": str(given["record"]["target_new"]).strip()}
-        metrics = measure(*bound.args, **bound.kwargs)
-        if isinstance(hparams, REPHyperParams):
             session = Session.of(given["model"], given["tok"], hparams)
             request = EditRequest.from_easyedit(given["record"])
-            session.editor.check(request)
+            session.editor.check(request, queries=session.queries(request), measured=True)
+        metrics = measure(*bound.args, **bound.kwargs)
+        if isinstance(hparams, REPHyperParams):
             metrics[KEY] = session.robustness(request)
         elif asked := getattr(hparams, KEY, None) or always:
             metrics[KEY] = asked(given["model"], given["tok"], given["record"])

@@ -51,12 +51,16 @@ def tensor_digest(tensor: Tensor) -> str:
     return hashlib.sha256(flat.numpy().data).hexdigest()
 
 
-def bit_sum(tensor: Tensor) -> int:
-    """The sum of a tensor's bytes, eight at a time, modulo 2⁶⁴. Any other number changes it (several could cancel out, by chance of one in
-    2⁶⁴); reading it takes less time than copying the tensor."""
-    flat = tensor.detach().contiguous().view(-1)
-    whole = flat.numel() * flat.itemsize % 8 == 0 and flat.data_ptr() % 8 == 0
-    return flat.view(torch.int64 if whole else torch.uint8).sum().item()
+def bit_sum(tensor: Tensor) -> tuple[int, int]:
+    """Sums of a tensor's bytes, eight at a time, modulo 2⁶⁴: over rows, and over columns, each of which counts by an odd factor of its own.
+    Any other number changes them, and so do numbers in other places (several changes could cancel out, by chance of one in 2⁶⁴); reading
+    them takes about as long as copying the tensor."""
+    rows = tensor.detach().contiguous()
+    rows = rows.view(len(rows), -1) if rows.dim() else rows.view(1, 1)
+    whole = rows.shape[1] * rows.itemsize % 8 == 0 and rows.data_ptr() % 8 == 0
+    words = rows.view(torch.int64 if whole else torch.uint8)
+    by_row, by_column = ((part * torch.arange(1, 2 * len(part), 2, device=part.device)).sum() for part in (words.sum(1), words.sum(0)))
+    return tuple(torch.stack([by_row, by_column]).tolist())
 
 
 @contextmanager

@@ -112,8 +112,11 @@ class RepLayer(nn.Module, BaseTunerLayer):
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args, **kwargs):
-        self._forget()  # parameters may be replaced by others
         super()._load_from_state_dict(*args, **kwargs)
+        self._forget()
+        # `assign=True` puts others in the place of the parameters that are listed here, and the down-projection has as its own.
+        own = self.base_layer._parameters
+        own.update({name: self._parameters[name] for name in ("weight", "bias") if name in own})
 
     def __getstate__(self) -> dict:
         """For copies: a copied parameter is no longer a view of the bank's matrix."""
@@ -233,10 +236,6 @@ class RepLayer(nn.Module, BaseTunerLayer):
         return moved, touched
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        base = self.base_layer
-        if not torch.compiler.is_compiling() and base._parameters["weight"] is not self._parameters["weight"]:
-            # Someone has put another in its place here (`load_state_dict(assign=True)`, `functional_call`), where it is listed.
-            base._parameters.update({name: self._parameters[name] for name in ("weight", "bias")})
         keys = self.adapt(x)
         values = self.base_layer(keys, *args, **kwargs)
         if self.disable_adapters or len(self.adapter_layer_names) == len(type(self).adapter_layer_names):

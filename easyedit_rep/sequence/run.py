@@ -55,7 +55,7 @@ def edit_sequence(
     A D4S sequence is saved under `out` and taken up there, bit for bit; another method begins anew, in a new journal.
     """
     for request in requests:
-        editor.check(request)
+        editor.check(request, queries=editor.queries(request) if watch.robustness else None, measured=True)
     if watch.tasks:
         watch.tasks.check()
     editor.unedited.ready()

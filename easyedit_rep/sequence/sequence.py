@@ -43,6 +43,7 @@ class Sequence:
     def __init__(self, ledger: Ledger, covariances: dict[int, Covariance], layers: list[int], options: D4SOptions):
         self.ledger, self.covariances, self.layers, self.options = ledger, covariances, sorted(layers), options
         self.edits: list[Edit] = []
+        self._torn: set[int] = set()
         self.states = {layer: self._empty(layer) for layer in self.layers}
         self._entry = _Entry((), "D4S", {})
 
@@ -55,6 +56,7 @@ class Sequence:
         """
         found = ledger.sequence
         if found is not None and found.layers == sorted(layers) and found.options == options and found.made_with(covariances):
+            found.mend()
             return found.taken_up(covariances)
         if found is not None and found.edits:
             raise EditError(
@@ -197,10 +199,20 @@ class Sequence:
             edit.ledger = None
 
     def _give_back(self, edits: list[Edit]) -> None:
-        """Be the sequence of `edits` again after something failed half-way."""
-        self.edits = edits
-        self.states = {layer: self._filled(layer, edits) for layer in self.layers}
-        self._write()
+        """Be the sequence of `edits` again after something failed half-way; if that fails too, before anything else is done."""
+        self.edits, self._torn = edits, set(self.layers)
+        try:
+            self.mend()
+        except (RuntimeError, MemoryError) as error:
+            log.warning("the sequence's memory cannot be filled again yet (%s): free memory; what comes next tries it first", error)
+
+    def mend(self) -> None:
+        """Fill the memories again, and write Δ, where that could not be done when something failed."""
+        if self._torn:
+            for layer in sorted(self._torn):
+                self.states[layer] = self._filled(layer, self.edits)
+            self._torn = set()
+            self._write()
 
     def _take_out(self, layer: int, edit: Edit, rest: list[Edit]) -> None:
         state = self.states[layer]

@@ -1,6 +1,7 @@
 """The page of a folder: it parses, needs nothing from outside, shows what there is, and shows text as text."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -98,6 +99,16 @@ def test_benchmarks_become_tables(study, run, tmp_path):
     assert again.title == "Methods compared: other", "and no more seeds of the first"
     for section, name in ((bench, "bench"), (edit, "edit")):
         assert section.title == f"Methods compared: {name}" and [row[2] for row in section.rows] == ["ROME", "ROME+REP", "gain over ROME"]
+
+
+def test_what_cannot_be_pooled_or_is_of_an_older_version_is_said(study, run, tmp_path):
+    for seed in (3, 4):
+        execute(replace(run, seed=seed, n=seed - 2), tmp_path / "bench", OneProcess(lambda run: study.editor), progress=False)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "records.jsonl").write_text('{"index": 0, "method": "ROME"}\n')
+    bench, old = gather(tmp_path)
+    assert "so they are no seeds of one run" in bench.text and bench.table is None
+    assert old.text.startswith("Records of an older version") and old.source == "old/records.jsonl"
 
 
 def test_a_sequence_has_its_norms_beside_its_table(tmp_path):

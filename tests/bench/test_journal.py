@@ -65,10 +65,18 @@ def test_other_provenance_is_refused_and_named(path):
     with Journal(path, ABOUT):
         pass
     other = Journal(path, {**ABOUT, "seed": 1, "model": {"name": "other"}})
-    with pytest.raises(EditError, match=r"was made with model .*tiny.*, not .*other.* \(and seed\): choose another --out"), other:
+    with pytest.raises(EditError, match=r"was made with model\.name tiny, not other \(and seed\): choose another --out"), other:
         pass
     with Journal(path, ABOUT):  # a refusal lets go of the file
         pass
+
+
+def test_what_an_older_version_did_not_note_is_unknown(path, caplog):
+    with Journal(path, ABOUT) as journal:
+        journal.add([{"index": 0}])
+    with Journal(path, {**ABOUT, "texts": {"corpus": "wikitext"}}) as journal:
+        assert journal.records == [{"index": 0}]
+    assert "does not say with which texts it was made" in caplog.text
 
 
 @pytest.mark.parametrize(("text", "said"), [('{"index": 0}\n', "no provenance line"), ("not json\n", "is not a file of records")])

@@ -24,7 +24,12 @@ def record(index, method, success):
 def paths(tmp_path):
     out = []
     for seed in (0, 1):
-        about = {"hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}}, "data": {"file": "facts.json"}, "seed": seed}
+        about = {
+            "hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}, "layers": [1]},
+            "n": 2,
+            "data": {"file": "facts.json"},
+            "seed": seed,
+        }
         with Journal(tmp_path / f"tiny-ROME-seed{seed}.jsonl", about) as journal:
             journal.add([record(i, m, SUCCESS[seed, m][i]) for i in (0, 1) for m in ("ROME", "ROME+REP")])
         out.append(journal.path)
@@ -56,11 +61,36 @@ def test_facts_are_counted_as_they_are(paths):
     assert set(cells(over_seeds(per_seed(more)))["facts"]) == {"1–2 × 3, 1 refused", ""}
 
 
-@pytest.mark.parametrize("changed", [{"n": 1}, {"hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}, "layers": [3]}}])
-def test_only_seeds_of_one_run_are_pooled(paths, changed):
+HPARAMS = {"model_name": "/models/tiny", "rep": {"base": "ROME"}, "layers": [1]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"n": 1}, "n 1, .* with 2"), ({"hparams": {**HPARAMS, "layers": [3]}}, r"hparams\.layers \[3\], .* with \[1\]")]
+)
+def test_only_seeds_of_one_run_are_pooled(paths, changed, said):
     more = add(paths, 2, [record(0, "ROME", 1.0)], **changed)
-    with pytest.raises(EditError, match=rf"seed2\.jsonl was made with another {next(iter(changed))} than .*seed0\.jsonl"):
+    with pytest.raises(EditError, match=rf"seed2\.jsonl was made with {said}, so they are no seeds of one run"):
         per_seed(more)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {
+            "hparams": {
+                **HPARAMS,
+                "model_name": "/other/tiny",
+                "device": 1,
+                "stats_dir": "x",
+                "rep": {"base": "ROME", "corpus": "y", "seed": 2},
+            }
+        },
+        {"texts": {"corpus": "abc"}, "known": True},
+    ],
+)
+def test_seeds_of_another_machine_or_version_are_pooled(paths, changed):
+    more = add(paths, 2, [record(0, "ROME", 1.0)], **changed)
+    assert over_seeds(per_seed(more))["seed", "count"].max() == 3
 
 
 def test_other_journals_are_refused(tmp_path):

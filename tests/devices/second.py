@@ -105,34 +105,9 @@ def can_be_played() -> bool:
     return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 
-def _register() -> None:
-    """Make `second` the name of a device, once a process. It is never `available`, so that no library takes it by itself."""
-    if getattr(torch, NAME, None) is not None:
-        return
-
-    class Hooks(torch._C._acc.PrivateUse1Hooks):
-        def is_available(self):
-            return False
-
-        def has_primary_context(self, _device):
-            return True
-
-        def is_built(self):
-            return False
-
-    class Module:
-        is_available = is_initialized = _is_in_bad_fork = staticmethod(lambda: False)
-        current_device = device_count = staticmethod(lambda: 0)
-        manual_seed_all = staticmethod(lambda seed: None)
-        get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16, torch.float16])
-
-    backend_registration._setup_privateuseone_for_python_backend(NAME, hook=Hooks(), backend_module=Module())
-
-
 @contextmanager
 def played() -> Iterator[str]:
     """The second device's name; tensors can be made on it inside."""
-    _register()
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=…) first makes one on the CPU, and moves it in sight of the mode
     try:
@@ -153,3 +128,29 @@ def moved(model: nn.Module) -> nn.Module:
             if buffer is not None:
                 module._buffers[name] = SecondTensor(buffer.detach())
     return model
+
+
+def _register() -> None:
+    """Make `second` the name of a device. It is never `available`, so that no library takes it by itself."""
+
+    class Hooks(torch._C._acc.PrivateUse1Hooks):
+        def is_available(self):
+            return False
+
+        def has_primary_context(self, _device):
+            return True
+
+        def is_built(self):
+            return False
+
+    class Module:
+        is_available = is_initialized = _is_in_bad_fork = staticmethod(lambda: False)
+        current_device = device_count = staticmethod(lambda: 0)
+        manual_seed_all = staticmethod(lambda seed: None)
+        get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16, torch.float16])
+
+    backend_registration._setup_privateuseone_for_python_backend(NAME, hook=Hooks(), backend_module=Module())
+
+
+if can_be_played():
+    _register()  # at import, when tests are collected: autograd counts devices at its first backward pass, and never again

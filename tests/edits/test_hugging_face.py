@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, pipeline
 
-from easyedit_rep import load_edits
+from easyedit_rep import EditError, load_edits
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.ledger import Ledger
 from easyedit_rep.pathway.model import layers_of
@@ -91,17 +91,25 @@ def test_cast_after_editing_and_undone_after_that(edited, make_model, logits, ca
     assert torch.equal(logits(model), logits(cast(make_model("llama"))))
 
 
-def test_weights_put_in_anothers_place_are_the_ones_used(carrying, logits, ids):
-    model, _, _ = carrying({"pathways": 1})
-    want = logits(model)
+def test_weights_put_in_anothers_place_are_the_ones_used_and_seen(carrying, make_model, logits, ids):
+    model, _, (edit,) = carrying({"pathways": 1})
     others = {name: value.clone() for name, value in model.state_dict().items()}
     others["model.layers.1.mlp.down_proj.weight"] *= 2
-    with torch.no_grad():
-        called = torch.func.functional_call(model, others, (), {"input_ids": ids}).logits
-        assert not torch.equal(called, want)
-        assert torch.equal(logits(model), want)
-        model.load_state_dict(others, assign=True)
-        assert torch.equal(logits(model), called)
+    model.load_state_dict(others, assign=True)
+    with pytest.raises(EditError, match="was changed outside the ledger"):
+        edit.undo()
+    want, _, _ = carrying({"pathways": 1})
+    want.load_state_dict(others)
+    assert torch.equal(logits(model), logits(want))
+
+
+def test_a_functional_call_leaves_nothing_behind(carrying, make_model, logits, ids):
+    model, _, (edit,) = carrying({"pathways": 1})
+    others = {name: 2 * value for name, value in model.state_dict().items()}
+    torch.func.functional_call(model, others, (), {"input_ids": ids})
+    assert torch.equal(logits(copy.deepcopy(model)), logits(model))
+    edit.undo()
+    assert torch.equal(logits(model), logits(make_model("llama")))
 
 
 def test_device_map(edited, make_model, tmp_path, logits):

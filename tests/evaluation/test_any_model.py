@@ -48,6 +48,8 @@ def test_before_must_be_of_the_same_questions(llama, tok, corpus):
         evaluate(llama, tok, REQUESTS, before=before, corpus=corpus.texts, negative_count=0, **SHORT)
     with pytest.raises(EditError, match=r"before\[0\] was asked other questions"):
         evaluate(llama, tok, REQUESTS[::-1], before=before, corpus=corpus.texts, **SHORT)
+    noted = [{name: value for name, value in row.items() if name != "compared"} for row in before.records]  # as `pre` of an edit
+    assert evaluate(llama, tok, REQUESTS, before=noted, corpus=corpus.texts, **SHORT).summary["locality"] == 100
     long = replace(REQUESTS[0], rephrase_prompts=("word " * 600,))
     with pytest.raises(EditError, match="rephrase_prompts 'word word"):
         evaluate(llama, tok, [long], **SHORT)

@@ -67,3 +67,4 @@ def test_the_sum_of_the_bits_tells_any_change(dtype, shape):
         changed = tensor.clone()
         changed[row, column] = -changed[row, column]
         assert bit_sum(changed) != found
+    assert len({bit_sum(tensor.roll(n, axis)) for axis in (0, 1) for n in range(shape[axis])}) == sum(shape) - 1
