@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -26,3 +26,14 @@ def uninterrupted() -> Iterator[None]:
             before(*heard[0])
         elif heard and before is signal.SIG_DFL:
             signal.raise_signal(signal.SIGINT)  # ends the process, as it would have then
+
+
+@contextmanager
+def undone_if_interrupted(undo: Callable[[], object]) -> Iterator[None]:
+    """`uninterrupted`, for what is to be done or not: after Ctrl-C inside, what has been done is taken back by `undo`."""
+    try:
+        with uninterrupted():
+            yield
+    except KeyboardInterrupt:
+        undo()
+        raise

@@ -15,7 +15,7 @@ from torch import Tensor
 from .anatomy import Anatomy
 from .edit import Edit
 from .errors import EditError
-from .interrupts import uninterrupted
+from .interrupts import undone_if_interrupted, uninterrupted
 from .memory.delta import Delta, bit_sum, scratch_weights
 from .pathway.model import attach, detach
 
@@ -98,12 +98,8 @@ class Ledger:
         """Write the deltas, attach the pathway, record the edit; `edit` is the handle to undo it. If this raises, it is not applied."""
         if edit.active:
             raise EditError(f"edit {edit.name} is already applied")
-        try:
-            with uninterrupted():
-                return self._apply(edit, name)
-        except KeyboardInterrupt:  # heard at the end
-            edit.undo()
-            raise
+        with undone_if_interrupted(edit.undo):
+            return self._apply(edit, name)
 
     def _apply(self, edit: Edit, name: str | None) -> Edit:
         self.check_untouched(edit.deltas)

@@ -35,7 +35,8 @@ def per_seed(paths: Sequence[Path]) -> pandas.DataFrame:
             "base": hparams["rep"]["base"],
             "seed": provenance["seed"],
         }
-        _check_alike(path, _but_seed(provenance), *made.setdefault(about["run"], (path, _but_seed(provenance))))
+        mine = _but_seed(provenance)
+        _check_alike(path, mine, *made.setdefault(about["run"], (path, mine)))
         rows += [{"refused": 0, **about, **row} for row in summarise(records, reversion=True)]
     if not rows:
         raise EditError("no records yet: run `easyedit-rep bench` first")

@@ -49,11 +49,11 @@ def activate(always: Robustness | None = None) -> None:
     found = {point: point.get() for point in EDITOR_POINTS}
     found[ALGORITHMS].update(dict.fromkeys(KINDS, apply_rep_to_model))
     found[RESTORED_BY_CALL].update(KINDS)
-    if not _ours(found[REQUESTS]):
-        importlib.import_module(REQUESTS.module)._prepare_requests = _with_columns(found[REQUESTS])
     if not _ours(found[BATCHABLE]):
         found[BATCH_EDITOR].is_batchable_method = staticmethod(_with_rep(found[BATCHABLE]))
     editor = importlib.import_module(MEASURE.module)
+    if not _ours(found[REQUESTS]):
+        editor._prepare_requests = _with_columns(found[REQUESTS])
     if not _ours(found[MEASURE]) or always:
         editor.compute_edit_quality = _with_robustness(getattr(found[MEASURE], OURS, found[MEASURE]), always)
     if not _ours(found[SUMMARY]):
@@ -131,7 +131,7 @@ def _with_rep_files(load: Callable, method: str) -> Callable:
 def _is_rep_file(path) -> bool:
     """Whether `path` is a YAML with `alg_name: REP` or D4S; one that cannot be read is EasyEdit's to complain about."""
     try:
-        return read_yaml(path).get("alg_name") in tuple(KINDS)
+        return read_yaml(path).get("alg_name") in KINDS
     except (EditError, TypeError, ValueError):
         return False
 
@@ -144,17 +144,18 @@ def _with_robustness(measure: Callable, always: Robustness | None) -> Callable:
     def compute_edit_quality(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         given, hparams = bound.arguments, bound.arguments["hparams"]
-        if isinstance(hparams, REPHyperParams):
-            # EasyEdit puts a space before every target; one that begins with a space of its own is edited without it.
-            given["record"] = {**given["record"], "target_new": str(given["record"]["target_new"]).strip()}
-            session = Session.of(given["model"], given["tok"], hparams)
-            request = EditRequest.from_easyedit(given["record"])
-            session.editor.check(request, queries=session.queries(request), measured=True)
+        if not isinstance(hparams, REPHyperParams):
+            metrics = measure(*args, **kwargs)
+            if asked := getattr(hparams, KEY, None) or always:
+                metrics[KEY] = asked(given["model"], given["tok"], given["record"])
+            return metrics
+        # EasyEdit puts a space before every target; one that begins with a space of its own is edited without it.
+        given["record"] = {**given["record"], "target_new": str(given["record"]["target_new"]).strip()}
+        session = Session.of(given["model"], given["tok"], hparams)
+        request = EditRequest.from_easyedit(given["record"])
+        session.editor.check(request, queries=session.queries(request), measured=True)
         metrics = measure(*bound.args, **bound.kwargs)
-        if isinstance(hparams, REPHyperParams):
-            metrics[KEY] = session.robustness(request)
-        elif asked := getattr(hparams, KEY, None) or always:
-            metrics[KEY] = asked(given["model"], given["tok"], given["record"])
+        metrics[KEY] = session.robustness(request)
         return metrics
 
     setattr(compute_edit_quality, OURS, measure)

@@ -141,11 +141,10 @@ def attach(model: nn.Module, name: str, config: RepConfig, tensors: Mapping[str,
 def detach(model: nn.Module, *names: str) -> None:
     """Take the pathways called so off, as many of them as there are. With the last one gone the module tree is the original one again."""
     for module_name, layer in layers_of(model).items():
-        leaving = [name for name in names if name in layer.rep_count]
+        leaving = layer.rep_count.keys() & set(names)
         if not leaving:
             continue
-        gone = set(leaving)
-        layer.set_adapter([n for n in layer.active_adapters if n not in gone], inference_mode=True)
+        layer.set_adapter([n for n in layer.active_adapters if n not in leaving], inference_mode=True)
         for name in leaving:
             layer.delete_adapter(name)
         if not layer.rep_count:

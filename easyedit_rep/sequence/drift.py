@@ -34,3 +34,17 @@ def refill(state: LayerState, covariance: Covariance, weight: float, keys: Tenso
     exact.append(keys, residuals)
     exact.fold()
     state.load_state_dict(exact.state_dict())
+
+
+def is_due(state: LayerState, added: int) -> bool:
+    """Whether a memory that can drift has passed another `EVERY` pairs with the last `added`."""
+    return state.change.dtype != torch.float64 and state.count // EVERY != (state.count - added) // EVERY
+
+
+def keep_exact(state: LayerState, covariance: Covariance, weight: float, keys: Tensor, residuals: Tensor) -> float:
+    """Fill `state` anew if it has drifted too far from what its pairs say; returns by how much it had, 0 where it is left as it is."""
+    lost = measure_drift(state, covariance, weight, keys, residuals)
+    if lost > TOLERATED:
+        refill(state, covariance, weight, keys, residuals)
+        return lost
+    return 0.0

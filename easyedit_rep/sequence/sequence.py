@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ..edit import Edit
 from ..errors import EditError
-from ..interrupts import uninterrupted
-from ..ledger import SEQUENCE, Ledger, mean_abs
+from ..interrupts import undone_if_interrupted, uninterrupted
+from ..ledger import SEQUENCE, Ledger
 from ..memory.covariance import Covariance
 from ..memory.delta import Delta
 from ..methods.d4s import D4SOptions
-from .drift import EVERY, TOLERATED, measure_drift, refill
+from .drift import is_due, keep_exact
+from .growth import check_growth
 from .state import LayerState
 
 log = logging.getLogger(__name__)
@@ -125,16 +126,13 @@ class Sequence:
             raise EditError(f"edit {edit.name} is already applied")
         if sorted(edit.pairs) != self.layers:
             raise EditError(f"an edit of layers {sorted(edit.pairs)} cannot join a sequence of layers {self.layers}")
-        try:
-            with uninterrupted():
-                return self._append(edit)
-        except KeyboardInterrupt:  # heard at the end
-            edit.undo()
-            raise
+        with undone_if_interrupted(edit.undo):
+            return self._append(edit)
 
     def _append(self, edit: Edit) -> Edit:
         self.ledger.check_untouched(self.layers)
-        self._guard(edit)
+        for layer, delta in edit.deltas.items():
+            check_growth(self.ledger, layer, [self.delta(layer), delta], len(self.edits) + 1, self.options.d4s.max_norm_growth)
         self.ledger.attach(edit)
         try:
             for layer, (keys, residuals) in edit.pairs.items():
@@ -152,16 +150,12 @@ class Sequence:
         return edit
 
     def _keep_exact(self, added: int) -> None:
-        """Every `EVERY` pairs, fill a float32 memory anew if it has drifted too far from what its pairs say."""
-        weight = self.options.mom2_update_weight
+        """`keep_exact`, for every layer of which it is time."""
         for layer, state in self.states.items():
-            if state.change.dtype == torch.float64 or state.count // EVERY == (state.count - added) // EVERY:
-                continue
-            keys, residuals = (torch.cat([edit.pairs[layer][k] for edit in self.edits]) for k in (0, 1))
-            lost = measure_drift(state, self.covariances[layer], weight, keys, residuals)
-            if lost > TOLERATED:
-                log.info("layer %d: float32 has drifted by %.0e after %d pairs, filling its memory again", layer, lost, state.count)
-                refill(state, self.covariances[layer], weight, keys, residuals)
+            if is_due(state, added):
+                keys, residuals = (torch.cat([edit.pairs[layer][k] for edit in self.edits]) for k in (0, 1))
+                if lost := keep_exact(state, self.covariances[layer], self.options.mom2_update_weight, keys, residuals):
+                    log.info("layer %d: float32 had drifted by %.0e after %d pairs, its memory is filled again", layer, lost, state.count)
 
     @uninterrupted()
     def remove(self, edit: Edit) -> None:
@@ -293,18 +287,3 @@ class Sequence:
             self.ledger.rewrite(self._entry)
         else:
             self.ledger.remove(self._entry)
-
-    # -- its effect on the weights ---------------------------------------------------------------------------------------------------
-
-    def _guard(self, edit: Edit) -> None:
-        limit = self.options.d4s.max_norm_growth
-        if limit is None:
-            return
-        for layer, delta in edit.deltas.items():
-            after = self.ledger.total(layer, [self.delta(layer), delta])
-            growth = mean_abs(after) / mean_abs(self.ledger.original(layer))
-            if growth > limit:
-                raise EditError(
-                    f"edit {len(self.edits) + 1} would make the mean |w| of layer {layer} {growth:.3f} times the original's, above "
-                    f"max_norm_growth {limit}: it was not made; raise mom2_update_weight, remove edits, or raise the limit"
-                )

@@ -12,6 +12,8 @@ from easyedit_rep.errors import EditError
 
 SUCCESS = {(0, "ROME"): [1.0, 0.0], (1, "ROME"): [1.0, 1.0], (0, "ROME+REP"): [1.0, 1.0], (1, "ROME+REP"): [1.0, 1.0]}
 
+HPARAMS = {"model_name": "/models/tiny", "rep": {"base": "ROME"}, "layers": [1]}
+
 
 def record(index, method, success):
     kinds = {k: {"in_domain": {"exact": [1.0, 0.0]}, "out_of_domain": {"exact": []}} for k in ("rephrase", "shuffle", "long")}
@@ -24,12 +26,7 @@ def record(index, method, success):
 def paths(tmp_path):
     out = []
     for seed in (0, 1):
-        about = {
-            "hparams": {"model_name": "/models/tiny", "rep": {"base": "ROME"}, "layers": [1]},
-            "n": 2,
-            "data": {"file": "facts.json"},
-            "seed": seed,
-        }
+        about = {"hparams": HPARAMS, "n": 2, "data": {"file": "facts.json"}, "seed": seed}
         with Journal(tmp_path / f"tiny-ROME-seed{seed}.jsonl", about) as journal:
             journal.add([record(i, m, SUCCESS[seed, m][i]) for i in (0, 1) for m in ("ROME", "ROME+REP")])
         out.append(journal.path)
@@ -59,9 +56,6 @@ def test_facts_are_counted_as_they_are(paths):
     refused = [{"index": 1, "method": method, "error": "too long"} for method in ("ROME", "ROME+REP")]
     more = add(paths, 2, [record(0, "ROME", 1.0), record(0, "ROME+REP", 1.0), *refused])
     assert set(cells(over_seeds(per_seed(more)))["facts"]) == {"1–2 × 3, 1 refused", ""}
-
-
-HPARAMS = {"model_name": "/models/tiny", "rep": {"base": "ROME"}, "layers": [1]}
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from easyedit_rep.methods.memit import average
 from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.request import EditRequest
+from easyedit_rep.sequence import drift
 from easyedit_rep.sequence import kept as kept_module
-from easyedit_rep.sequence import sequence as sequence_module
 from easyedit_rep.sequence.state import LayerState
 
 LAYERS = [0, 1, 2]
@@ -209,7 +209,7 @@ def test_hparams(make_hparams):
 
 
 def test_a_float32_memory_that_drifts_is_filled_anew(make_editor, requests, monkeypatch):
-    monkeypatch.setattr(sequence_module, "EVERY", 2)
+    monkeypatch.setattr(drift, "EVERY", 2)
     editor = make_editor(dtype="float32", form="recursive")
     editor.apply(requests[0])
     for state in editor.sequence.states.values():
