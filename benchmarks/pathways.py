@@ -38,6 +38,7 @@ TRAINED = {
 VARIANTS: dict[str, Mapping[str, Mapping]] = {
     "base": {},
     "recommended": {},
+    "fitted": {"pathway": {"leave": None}, "closed": {"value_steps": 10}},
     "trained": {"pathway": {"kind": "paper", "threshold": 0.8}, "training": TRAINED},
     "trained, compact": {"pathway": {"kind": "paper", "threshold": 0.8, "rank": 2, "gate_ratio": 0.004}, "training": TRAINED},
     "one detector": {"pathway": {"detectors": 1}},

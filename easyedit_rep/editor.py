@@ -27,6 +27,7 @@ from .pathway.config import RepConfig
 from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
 from .pathway.training import PathwayTraining
+from .pathway.value_fit import ValueTexts
 from .queries import Queries, QueryMaker
 from .queries.fit import check_edited, check_measured
 from .request import EditRequest, make_requests
@@ -180,8 +181,13 @@ class RobustEditor:
         with pathways_disabled(self.model), global_randomness_kept(self.model):
             pairs = zip(edit.requests, queries, strict=True)
             examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences) for r, q in pairs]
+            values = None
+            if rep.pathway.kind == "closed" and rep.closed.value_steps:
+                pairs = zip(edit.requests, queries, strict=True)
+                texts = [ValueTexts.of(r, q, memory.contexts, text, rep.seed) for r, q in pairs]
+                values = texts, ValueConfig.from_hparams(self.hparams)
             base = BaseEdit(edit.deltas, edit.info["keys"])
-            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, ordinary, rep.closed)
+            tensors, losses = build_pathways(memory, base, examples, shape, training, rep.seed, ordinary, rep.closed, values)
         return replace(
             edit,
             pathways=tuple(Pathway(shape, layers) for layers in tensors),

@@ -117,6 +117,11 @@ class RepOptions:
     measures: Measures = field(default_factory=Measures)
 
     def __post_init__(self):
+        if self.pathway.kind == "closed" and self.pathway.leave is not None and self.closed.value_steps:
+            raise EditError(
+                f"rep.pathway.leave: {self.pathway.leave} leaves the very keys as they are that rep.closed.value_steps fits a value for: "
+                "leave out either"
+            )
         if self.engine not in ("native", "easyedit"):
             raise EditError(f"engine: {self.engine!r} is neither native nor easyedit")
         if self.statistics_device not in ("cpu", "model"):

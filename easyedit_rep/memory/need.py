@@ -21,7 +21,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     the optimisation of v* for Llama's kind of layer, the last logits, the matrices of a closed-form pathway, and the keys read for any.
 
     Args:
-        batch: the base method optimises several requests at once.
+        batch: the base method optimises several requests at once; a pathway's value is fitted to as many texts.
     """
     device = anatomy.weight(hparams.layers[0]).device
     config = anatomy.model.config.get_text_config()
@@ -33,7 +33,8 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     lengths = hparams.context_template_length_params or []
     rows = 2 + sum(n for _, n in lengths)
     prefix = 32 + max((length for length, _ in lengths), default=0)
-    tokens = REPLAYED_TOKENS if batch else min(REPLAYED_TOKENS, rows * FORMS)
+    fitted = hparams.rep.pathways and hparams.rep.pathway.kind == "closed" and hparams.rep.closed.value_steps
+    tokens = REPLAYED_TOKENS if batch or fitted else min(REPLAYED_TOKENS, rows * FORMS)
     # A token's share of the graph: what norms keep in float32, and what attention and the MLP keep in the model's dtype.
     graph = tokens * (24 * hidden + dtype.itemsize * (8 * hidden + 4 * size)) + (tokens // FORMS) * prefix * 4 * hidden * dtype.itemsize
     need = {

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ..evaluation.predict import predict
 from ..memory.climb import Climb
 from ..memory.delta import scratch_weights
+from ..memory.tokens import locate
+from ..memory.values import ValueConfig
 from ..methods.base import BaseEdit, Memory
 from .closed import ClosedForm, solve_layer
 from .config import RepConfig
@@ -18,6 +20,7 @@ from .layer import RepLayer
 from .model import detached_state
 from .ordinary import OrdinaryKeys
 from .training import PathwayTraining, train_layer
+from .value_fit import ValueTexts, fit_value, hidden_at, keys_of_values
 
 HELD = 2**28
 """Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 130 million. As many at most are kept of
@@ -43,20 +46,23 @@ def build_pathways(
     seed: int,
     ordinary: Mapping[int, OrdinaryKeys] | None = None,
     closed: ClosedForm = ClosedForm(),  # noqa: B008 (frozen)
+    values: tuple[Sequence[ValueTexts], ValueConfig] | None = None,
 ) -> tuple[list[dict[int, dict[str, Tensor]]], dict[int, list[dict[str, float]]]]:
     """Make the pathways of every request of `base`, from the lowest layer up.
 
     No gradient crosses a layer (REP, appendix B.3). The keys of a layer are read with everything below it as it will be at test: the
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
-    Where a closed-form pathway of a strength other than 1 leaves its own prompt without the edited answer, it is of strength 1, at which
-    the prompt's value is the base method's: Success is never paid for robustness. With `leave` in its shape it leaves that prompt's
-    key as it is.
+    Where a closed-form pathway of a strength other than 1, or with a fitted value, leaves its own prompt without the edited answer, it is
+    made of strength 1 and with nothing fitted, so that the prompt's value is the base method's: Success is never paid for robustness.
+    With `leave` in its shape it leaves that prompt's key as it is.
 
     Args:
         examples: one for each request, in the order of `base.keys`.
         ordinary: {layer: keys of ordinary text and of words that begin one}.
         closed: how pathways of that kind are made; `config` then only says what they are made from.
+        values: texts for each request, and how values are optimised, where `closed` wants values fitted: in the highest layer, once all
+            pathways act.
 
     Returns:
         per request {layer: pathway tensors}; and {layer: last losses per request, or what `solve_layer` tells}.
@@ -65,15 +71,17 @@ def build_pathways(
     tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
-    stronger = shape.kind == "closed" and closed.strength != 1 and shape.leave is None
+    fitted = shape.kind == "closed" and values is not None
+    stronger = shape.kind == "closed" and (fitted or closed.strength != 1) and shape.leave is None
     closed = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
     groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
     climbs: list[Climb | None] = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
     hidden = anatomy.model.config.get_text_config().hidden_size
     if len(layers) == 1 or hidden * sum(len(row) for climb in climbs for row in climb.rows) > HELD:
         climbs = [None] * len(groups)  # there is no next layer to keep anything for, or no room
+    modules: dict[int, RepLayer] = {}
     with ExitStack() as below:
-        running = below.enter_context(scratch_weights(anatomy, layers if stronger else layers[:-1]))
+        running = below.enter_context(scratch_weights(anatomy, layers[:-1]))
         for layer in layers:
             others = None if ordinary is None else ordinary[layer]
             module = RepLayer(anatomy.projection(layer), names[0], shape)
@@ -92,18 +100,60 @@ def build_pathways(
                 del keys, k  # before the next are read
             for i, name in enumerate(names):
                 tensors[i][layer] = detached_state(module, name)
+            module.eval().set_adapter(names, inference_mode=True)
+            modules[layer] = module
             if layer in running:
-                module.eval().set_adapter(names, inference_mode=True)
                 base.deltas[layer].add_to(running[layer])
                 below.enter_context(_acting(anatomy.projection(layer), module))
-        if stronger:
-            requests = [example.request for example in examples]
+    own = [{layer: s["rep_key.weight"] / closed.strength for layer, s in pathway.items()} for pathway in tensors] if stronger else []
+    if fitted:
+        for i, told in enumerate(_fit_values(memory, base, modules, names, values, closed)):
+            tensors[i][layers[-1]] = detached_state(modules[layers[-1]], names[i])
+            losses[layers[-1]][i] |= told
+    if stronger:
+        requests = [example.request for example in examples]
+        with _edited(memory, base, modules):
             answers = predict(anatomy, memory.tok, [r.text for r in requests], [r.target_new for r in requests])
-            for pathway, answer in zip(tensors, answers, strict=True):
-                if not answer.exact:
-                    for state in pathway.values():
-                        state["rep_key.weight"] /= closed.strength
+        for pathway, key, answer in zip(tensors, own, answers, strict=True):
+            if not answer.exact:
+                for layer, state in pathway.items():
+                    state["rep_key.weight"] = key[layer]
     return tensors, losses
+
+
+@contextmanager
+def _edited(memory: Memory, base: BaseEdit, modules: Mapping[int, RepLayer]) -> Iterator[None]:
+    """The model is edited by `base` inside, and `modules` ({layer: its pathways}) act."""
+    anatomy = memory.anatomy
+    with scratch_weights(anatomy, list(modules)) as running, ExitStack() as acting:
+        for layer, module in modules.items():
+            base.deltas[layer].add_to(running[layer])
+            acting.enter_context(_acting(anatomy.projection(layer), module))
+        yield
+
+
+def _fit_values(
+    memory: Memory,
+    base: BaseEdit,
+    modules: Mapping[int, RepLayer],
+    names: Sequence[str],
+    values: tuple[Sequence[ValueTexts], ValueConfig],
+    closed: ClosedForm,
+) -> list[dict[str, float]]:
+    """Fit the value of each request's pathways, and write the keys that have it in the highest layer."""
+    anatomy, (texts, config), top = memory.anatomy, values, max(modules)
+    prompts = [locate(memory.tok, text.request.located) for text in texts]
+    before = hidden_at(anatomy, prompts, top)
+    with _edited(memory, base, modules):
+        starts = hidden_at(anatomy, prompts, top) - before
+        weight = anatomy.weight(top).detach().float().clone()
+    weight = weight.T if anatomy.is_transposed(top) else weight
+    found = [fit_value(anatomy, memory.tok, top, text, start, config, closed) for text, start in zip(texts, starts, strict=True)]
+    changes = keys_of_values(weight, _moment(memory, top), torch.stack([change for change, _ in found]))
+    with torch.no_grad():
+        for name, change in zip(names, changes, strict=True):
+            modules[top].part("rep_key", name).weight[:, 0] += change
+    return [told for _, told in found]
 
 
 def _moment(memory: Memory, layer: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The closed-form pathway: gates that are linear discriminants, in front of one stored key. Nothing is trained.
+"""The closed-form pathway: gates that are linear discriminants, in front of one stored key. No gate is trained.
 
 Where one of its detectors opens, the key becomes s·k₀, with k₀ the key of the edited prompt, at which the edit is exact: Ŵk̂ = s·v*. That
 is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008 with two detectors. A key that is near k₀ already (`leave`, a
@@ -64,6 +64,8 @@ class ClosedForm:
         margin_around: of the detector for other words.
         strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
             prompt would lose its answer by it; with `leave` that prompt's key is left as it is.
+        value_steps: steps of Adam, with the base method's `v_lr`, in which the value of the moved key is fitted; 0: it is s·v*.
+        value_norm: how large the fitted value may become, times s·v*.
         ridge: ρ.
         spread: σ.
         text_weight: of C.
@@ -75,6 +77,8 @@ class ClosedForm:
     margin: float = 0.6
     margin_around: float = 0.7
     strength: float = 1.0
+    value_steps: int = 0
+    value_norm: float = 1.5
     ridge: float = 0.1
     spread: float = 5.0
     text_weight: float = 1.0
@@ -86,10 +90,10 @@ class ClosedForm:
             raise EditError(f"rep.closed.false_fire: {self.false_fire} is not between 0 and 1")
         if not 0 <= self.hard_share < 1:
             raise EditError(f"rep.closed.hard_share: {self.hard_share} is not at least 0 and below 1")
-        for name in ("ridge", "strength"):
+        for name in ("ridge", "strength", "value_norm"):
             if not getattr(self, name) > 0:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not positive")
-        for name in ("spread", "text_weight", "hard_weight"):
+        for name in ("spread", "text_weight", "hard_weight", "value_steps"):
             if not getattr(self, name) >= 0:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is negative or no number")
         for name in ("margin", "margin_around"):

@@ -13,7 +13,7 @@ from ..memory.keys import read_token_keys
 from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
-from ..queries.forms import subject_forms
+from ..queries.forms import folded, subject_forms
 from ..queries.negatives import OrdinaryText, negative_prompts, prompts_after_fact
 from ..queries.occurrences import Occurrences, bare_words
 from ..request import EditRequest
@@ -36,8 +36,8 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
     subjects = dict.fromkeys([request.subject, *queries.rephrase.in_domain, *queries.shuffle.in_domain])
     prompts = [t.with_subject(s).after(c) for s in subjects for t in templates for c in contexts]
     if config.subject_forms:
-        held_out = {_folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
-        forms = (form for form in subject_forms(request.subject) if form not in subjects and _folded(form) not in held_out)
+        held_out = {folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
+        forms = (form for form in subject_forms(request.subject) if form not in subjects and folded(form) not in held_out)
         prompts += [prompt.with_subject(form).after(c) for form in forms for c in contexts[::7]]
     if config.long_in_training:
         prompts += [prompt.after(text + " ") for text in queries.long.in_domain]
@@ -52,11 +52,6 @@ def _kind(prompt: Prompt, request: EditRequest, queries: Queries) -> str:
     if prompt.subject in queries.rephrase.in_domain:
         return "rephrase"
     return "shuffle" if prompt.subject in queries.shuffle.in_domain else "forms"
-
-
-def _folded(name: str) -> str:
-    """`name` without regard to case and spacing."""
-    return " ".join(name.casefold().split())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Other forms of a subject, by rule: more of what a gate should open for, when a pathway is trained."""
+"""Other forms of a subject, by rule: more of what a gate should open for, and an edit hold behind, when a pathway is made."""
+
+from collections.abc import Iterable
 
 APPOSITIONS = (
     "{}, known for a long career",
@@ -29,3 +31,19 @@ def subject_forms(subject: str) -> tuple[str, ...]:
         first, last, head, tail = words[0], words[-1], " ".join(words[:-1]), " ".join(words[1:])
         forms += [last, f"the {last}", f"Mr. {last}", tail, f"{last}, {head}", f"{first[0]}. {tail}"]
     return tuple(form for form in dict.fromkeys(forms) if form != subject)
+
+
+def names_with_tails(subject: str, rephrases: Iterable[str], held_out: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """(what stands before `subject`, what stands behind it) in forms that do not end in it: those of `rephrases`, and appositions by rule.
+
+    A form that is a held-out name, whatever its case and spacing, is left out: it would be out-of-domain no more.
+    """
+    forms = [*(name for name in rephrases if subject in name), *(a.replace("{}", subject) for a in APPOSITIONS)]
+    held_out = {folded(name) for name in held_out}
+    pairs = (tuple(form.split(subject, 1)) for form in forms if folded(form) not in held_out)
+    return tuple(dict.fromkeys((before, behind) for before, behind in pairs if behind.strip()))
+
+
+def folded(name: str) -> str:
+    """`name` without regard to case and spacing."""
+    return " ".join(name.casefold().split())

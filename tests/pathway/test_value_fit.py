@@ -1,0 +1,245 @@
+"""Values fitted to be heard behind other wordings, and the keys that have them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from easyedit_rep import EditError, RobustEditor
+from easyedit_rep.anatomy import Anatomy
+from easyedit_rep.evaluation.predict import Prediction
+from easyedit_rep.memory.delta import scratch_weights
+from easyedit_rep.memory.tokens import continuation, locate
+from easyedit_rep.memory.values import ValueConfig
+from easyedit_rep.pathway import build, value_fit
+from easyedit_rep.pathway.closed import ClosedForm
+from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.pathway.value_fit import ValueTexts, fit_value, hidden_at, keys_of_values
+from easyedit_rep.queries import Queries, Split
+from easyedit_rep.queries.forms import APPOSITIONS, names_with_tails
+from easyedit_rep.queries.negatives import OrdinaryText
+from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
+from easyedit_rep.request import EditRequest
+
+REQUEST = EditRequest("The mother tongue of {} is", "Danielle Darrieux", "Spanish", subject_rephrase=("Danielle Darrieux, the actress",))
+NAMED = Split(("D. Darrieux", "the star Danielle Darrieux, of Paris"), ("Danielle Darrieux  System",))
+QUERIES = Queries(NAMED, Split(("Darrieux Danielle",)), Split())
+NAMES = OrdinaryText(("Ann Smith", "Bern", "The Hague", "Eiffel Tower", "Space Needle"), ("the river was high",))
+CONFIG = ValueConfig(v_num_grad_steps=5, v_lr=0.1, v_weight_decay=1e-3, clamp_norm_factor=4, kl_factor=0.0625)
+
+
+@pytest.fixture
+def heard():
+    return ValueTexts.of(REQUEST, QUERIES, ("", "It was so. "), NAMES, 0)
+
+
+@pytest.fixture
+def make_editor(make_hparams, make_model, tok, texts, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+
+    def make(family="llama", base="MEMIT", layers=(1, 2), **closed):
+        rep = RepOptions(
+            base=base,
+            corpus=str(path),
+            statistics_tokens=600,
+            text_tokens=600,
+            pathway=PathwayShape(kind="closed", detectors=2),
+            training=PathwayTraining(other_subjects=8, subject_forms=True),
+            closed=ClosedForm(false_fire=0.2, **{"value_steps": 4, **closed}),
+            queries=QueryOptions(shuffle_count=2, long_context_count=0),
+        )
+        method = {"mom2_update_weight": 20.0} if base == "MEMIT" else {}
+        return RobustEditor.from_hparams(make_hparams(layers=list(layers), rep=rep, method=method), make_model(family), tok)
+
+    return make
+
+
+def test_names_with_other_words_behind():
+    tails = names_with_tails("Ann Lee", ["A. Lee", "Miss Ann Lee of Rome", "old Ann Lee", "Ann Lee of Rome"], ["ann lee  MODEL"])
+    assert tails[:2] == (("Miss ", " of Rome"), ("", " of Rome"))
+    assert len(tails) == 2 + len(APPOSITIONS) - 1 and ("", " model") not in tails, "a held-out name"
+    assert all(behind for _, behind in tails)
+
+
+def test_what_a_value_is_fitted_on(heard):
+    plain, names, tails = heard.said
+    assert [p.text for p in plain] == [REQUEST.text, "It was so. " + REQUEST.text]
+    assert [p.subject for p in names] == ["D. Darrieux", "the star Danielle Darrieux, of Paris", "Darrieux Danielle"]
+    assert tails[0].text == "The mother tongue of the star Danielle Darrieux, of Paris is" and tails[0].subject == REQUEST.subject
+    assert not any("System" in p.text for group in heard.said for p in group), "held out, and an apposition"
+    assert len(heard.kept) > 2
+    for prompt in heard.kept:
+        assert prompt.text.startswith("The mother tongue of Danielle Darrieux is Spanish. The mother tongue of ")
+        assert prompt.subject == REQUEST.subject and prompt.prefix == REQUEST.located.prefix
+    assert not ValueTexts.of(REQUEST, QUERIES, ("",), None, 0).kept
+
+
+def test_rows_end_where_the_target_or_the_answer_follows(heard, llama, tok):
+    anatomy = Anatomy(llama)
+    rows = heard.rows(anatomy, tok)
+    said, kept = rows[: -len(heard.kept)], rows[-len(heard.kept) :]
+    assert sum(row.share for row in said) == pytest.approx(1) and sum(row.share for row in kept) == pytest.approx(value_fit.KEPT_WEIGHT)
+    assert said[0].share == pytest.approx(1 / 3 / 2)
+    for row, prompt in zip(said, [p for group in heard.said for p in group], strict=True):
+        before, target = continuation(tok, prompt.text, "Spanish")
+        assert row.ids == before + target[:-1] and row.targets == target and row.split == locate(tok, prompt).last
+    for row, prompt in zip(kept, heard.kept, strict=True):
+        with torch.no_grad():
+            answer = llama(torch.tensor([tok(prompt.text)["input_ids"]])).logits[0, -1].argmax().item()
+        assert row.ids == tok(prompt.text)["input_ids"] and row.targets == [answer]
+        assert row.split == locate(tok, REQUEST.located).last, "at the fact's subject"
+    anatomy.max_positions = max(len(row.ids) for row in said)
+    assert {len(row.ids) > anatomy.max_positions for row in heard.rows(anatomy, tok)} == {False}
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_what_a_layer_gives_out_at_the_subject(model, tok, located, layer):
+    anatomy, want = Anatomy(model), []
+    handle = anatomy.layer(layer).register_forward_hook(lambda _m, _a, out: want.append(out[0] if isinstance(out, tuple) else out))
+    with torch.no_grad():
+        for prompt in located:
+            model(torch.tensor([prompt.ids]))
+    handle.remove()
+    want = torch.stack([out[0, prompt.last] for out, prompt in zip(want, located, strict=True)])
+    torch.testing.assert_close(hidden_at(anatomy, located, layer), want, rtol=1e-4, atol=1e-4)
+
+
+def by_hand(anatomy, heard, tok, layer, change):
+    """The loss of `change`, one text after another through the whole model."""
+
+    def insert(at):
+        def hook(_module, _args, out):
+            hidden = (out[0] if isinstance(out, tuple) else out).clone()
+            hidden[0, at] += change
+            return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+        return hook
+
+    total = 0.0
+    for row in heard.rows(anatomy, tok):
+        handle = anatomy.layer(layer).register_forward_hook(insert(row.split))
+        with torch.no_grad():
+            logits = anatomy.model(torch.tensor([row.ids])).logits[0, -len(row.targets) :].log_softmax(-1)
+        handle.remove()
+        total -= row.share * logits[range(len(row.targets)), row.targets].mean().item()
+    return total
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "mistral"])
+def test_fitting_lowers_what_is_asked_of_it(make_model, tok, heard, family):
+    model = make_model(family)
+    anatomy, start = Anatomy(model), torch.randn(32, generator=torch.Generator().manual_seed(1))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    losses = []
+    for steps in (1, 2, 30):
+        change, told = fit_value(anatomy, tok, 1, heard, start, CONFIG, ClosedForm(value_steps=steps, value_norm=2.0))
+        assert (start + change).norm() <= 2.0 * start.norm() * (1 + 1e-6)
+        losses.append(told["value_loss"])
+    decay = CONFIG.v_weight_decay / start.norm().item()
+    assert losses[0] == pytest.approx(by_hand(anatomy, heard, tok, 1, start) + decay, rel=1e-4)
+    assert losses[2] < losses[1] < losses[0]
+    assert by_hand(anatomy, heard, tok, 1, start + change) < losses[0] - 0.1
+    again, _ = fit_value(anatomy, tok, 1, heard, start, CONFIG, ClosedForm(value_steps=30, value_norm=2.0))
+    assert torch.equal(again, change)
+    assert all(torch.equal(before[name], p) and p.requires_grad for name, p in model.named_parameters())
+
+
+def test_no_value_grows_beyond_its_limit(llama, tok, heard):
+    start = torch.ones(32)
+    change, _ = fit_value(Anatomy(llama), tok, 1, heard, start, replace(CONFIG, v_lr=5.0), ClosedForm(value_steps=5, value_norm=1.1))
+    assert (start + change).norm().item() == pytest.approx(1.1 * start.norm().item(), rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_told(llama, tok, heard):
+    with pytest.raises(EditError, match=r"'The mother tongue of Danielle Darrieux is' is NaN or infinite: .*value_steps: 0"):
+        fit_value(Anatomy(llama), tok, 1, heard, torch.full((32,), torch.nan), CONFIG, ClosedForm(value_steps=2))
+
+
+@pytest.mark.parametrize("with_c", [True, False])
+def test_keys_of_values_are_the_least_of_all_that_have_them(with_c):
+    g = torch.Generator().manual_seed(0)
+    weight, values = torch.randn(6, 10, generator=g), torch.randn(3, 6, generator=g)
+    root = torch.randn(10, 10, generator=g, dtype=torch.float64)
+    moment = root @ root.T if with_c else torch.eye(10, dtype=torch.float64)
+    keys = keys_of_values(weight, moment if with_c else None, values)
+    torch.testing.assert_close(keys @ weight.T, values, rtol=1e-4, atol=1e-4)
+    # With C = RRᵀ and k = Rx, the least of kᵀC⁻¹k is the least of ‖x‖ at W R x = v: the pseudo-inverse.
+    root = torch.linalg.cholesky(moment)
+    want = values.double() @ torch.linalg.pinv(weight.double() @ root).T @ root.T
+    torch.testing.assert_close(keys.double(), want, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("family", "base", "layers"), [("llama", "MEMIT", (1, 2)), ("gpt2", "MEMIT", (1, 2)), ("llama", "ROME", (1,))])
+def test_only_the_highest_layers_key_has_another_value(make_editor, family, base, layers, monkeypatch):
+    """Ŵk̂ is what it was and r − r₀ more; where r₀ is what the edit and its pathways changed."""
+    fitted, plain = (make_editor(family, base, layers, strength=2.0, value_steps=steps) for steps in (4, 0))
+    monkeypatch.setattr(build, "predict", lambda _a, _t, asked, _targets: [Prediction((1,), (1,))] * len(asked))
+    seen, real = [], build.fit_value
+    monkeypatch.setattr(build, "fit_value", lambda *args: seen.append((args, real(*args))) or seen[-1][1])
+    editor, top = fitted, layers[-1]
+    before = [p.clone() for p in editor.model.parameters()]
+    base_edit = editor.base_edit(REQUEST)
+    one, two = editor.robustify(base_edit), plain.robustify(plain.base_edit(REQUEST))
+    for layer in layers:
+        a, b = one.pathways[0].tensors[layer], two.pathways[0].tensors[layer]
+        assert torch.equal(a["rep_gate.weight"], b["rep_gate.weight"]) and torch.equal(a["rep_gate.bias"], b["rep_gate.bias"])
+        assert torch.equal(a["rep_key.weight"], b["rep_key.weight"]) == (layer != top)
+    ((args, (change, told)),) = seen
+    edited = editor.anatomy.weight(top).detach().T if editor.anatomy.is_transposed(top) else editor.anatomy.weight(top).detach()
+    edited = edited + base_edit.deltas[top].dense()
+    more = (one.pathways[0].tensors[top]["rep_key.weight"] - two.pathways[0].tensors[top]["rep_key.weight"])[:, 0]
+    torch.testing.assert_close(edited @ more, change, rtol=1e-3, atol=1e-4)
+    assert one.info["pathway"][top][0]["value_loss"] == told["value_loss"] and "value_loss" not in two.info["pathway"][top][0]
+
+    prompts = [locate(editor.tok, REQUEST.located)]
+    raw = hidden_at(editor.anatomy, prompts, top)
+    installed = plain.apply(REQUEST)
+    torch.testing.assert_close(args[4], (hidden_at(plain.anatomy, prompts, top) - raw)[0], rtol=1e-3, atol=1e-3)
+    installed.undo()
+    handle = editor.install(one)
+    assert not torch.equal(hidden_at(editor.anatomy, prompts, top), raw)
+    handle.undo()
+    assert all(torch.equal(x, y) for x, y in zip(before, editor.model.parameters(), strict=True))
+
+
+def test_every_request_of_a_batch_is_fitted_on_the_unedited_model(make_editor, monkeypatch):
+    editor, real, seen = make_editor(), build.fit_value, []
+    weights = [editor.anatomy.weight(layer).detach().clone() for layer in (1, 2)]
+
+    def fit(anatomy, tok, layer, about, *rest):
+        assert all(torch.equal(anatomy.weight(i), w) for i, w in zip((1, 2), weights, strict=True))
+        assert not any(anatomy.projection(i)._forward_pre_hooks for i in (1, 2)), "no pathway acts"
+        seen.append(about.request)
+        return real(anatomy, tok, layer, about, *rest)
+
+    monkeypatch.setattr(build, "fit_value", fit)
+    other = EditRequest("{} plays the", "Ann Lee", "violin")
+    edit = editor.robustify(editor.base_edit(REQUEST, other))
+    assert seen == [REQUEST, other]
+    assert all("value_loss" in told for told in edit.info["pathway"][2])
+
+
+def test_no_fitted_value_costs_a_prompt_its_answer(make_editor, monkeypatch):
+    """Where the prompt is not answered with all in place, keys are those of strength 1, fitted to nothing."""
+    plain, editor = make_editor(value_steps=0), make_editor(strength=1.0)
+    want = plain.robustify(plain.base_edit(REQUEST)).pathways[0]
+    monkeypatch.setattr(build, "predict", lambda *_args: [Prediction((1,), (2,))])
+    found = editor.robustify(editor.base_edit(REQUEST)).pathways[0]
+    for layer in (1, 2):
+        torch.testing.assert_close(found.tensors[layer]["rep_key.weight"], want.tensors[layer]["rep_key.weight"], rtol=1e-6, atol=0)
+
+
+def test_weights_stand_in_only_while_the_edit_is_asked_for(make_editor):
+    editor = make_editor()
+    edit = editor.base_edit(REQUEST)
+    with scratch_weights(editor.anatomy, [1]) as held:
+        assert held
+    weights = [editor.anatomy.weight(layer) for layer in (1, 2)]
+    editor.robustify(edit)
+    assert all(editor.anatomy.weight(layer) is w for layer, w in zip((1, 2), weights, strict=True))
+
+
+def test_a_key_left_as_it_is_cannot_have_a_fitted_value():
+    with pytest.raises(EditError, match=r"rep.pathway.leave: 0.8 .* rep.closed.value_steps"):
+        RepOptions(pathway=PathwayShape(kind="closed", leave=0.8), closed=ClosedForm(value_steps=3))
