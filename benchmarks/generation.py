@@ -54,7 +54,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 
         return generate
 
-    shapes = {"paper": PathwayShape(), "closed": PathwayShape("closed", detectors=2, leave=0.8)}
+    shapes = {"paper": PathwayShape(), "closed": PathwayShape("closed", detectors=2)}
     for kind, count in product(shapes, [setting.n] if setting.n else COUNTS):
         name = f"{count} {kind} pathway" + ("s" if count > 1 else "")
         target = COUNTS.get(count) if kind == "closed" else None

@@ -62,6 +62,10 @@ class RobustEditor:
             raise EditError(
                 f"v_loss_layer: {hparams.v_loss_layer} is not the last layer, where the native engine reads the loss: set it to {last}"
             )
+        closed = hparams.rep.closed if hparams.rep.pathways and hparams.rep.pathway.kind == "closed" else None
+        if closed is not None and closed.value_steps and not self.anatomy.residual:
+            name = type(model).__name__
+            raise EditError(f"rep.closed.value_steps: {name} need not add an MLP's output to its residual stream as it is: set it to 0")
         check_memory(self.anatomy, hparams, self.batchable)  # also refuses a base that no engine knows
         self.ledger = Ledger.of(model, self.anatomy)
         self.unedited = Unedited(hparams, self.anatomy, self.tok, self.ledger)
@@ -103,8 +107,7 @@ class RobustEditor:
         rep = self.hparams.rep
         if not requests:
             raise EditError("there is nothing to edit: give at least one request")
-        if torch.is_inference_mode_enabled():
-            raise EditError("an edit is optimised by gradients, which torch.inference_mode() forbids: edit outside of it")
+        _check_gradients()
         if len(requests) != 1 and not self.batchable:
             raise EditError(f"{rep.base} edits one fact at a time, not {len(requests)}: use MEMIT or EMMET, or edit one after another")
         for request in requests:
@@ -169,6 +172,7 @@ class RobustEditor:
             queries: one for each request; none to have them made.
             training: instead of the hyper-parameters' own.
         """
+        _check_gradients()
         rep, memory = self.hparams.rep, self.memory
         training = (training or rep.training).of_kind(rep.pathway.kind)
         queries = queries or [self.queries(request) for request in edit.requests]
@@ -290,3 +294,8 @@ def outcome(kept: int, made: int) -> str:
     if kept:
         return f"the returned model carries all {kept} edits: edits[0].ledger.save(folder) keeps them in a file, edit.undo() takes one out"
     return f"the returned model is the original: each of the {made} edits was measured alone and undone; sequential_edit=True keeps them"
+
+
+def _check_gradients() -> None:
+    if torch.is_inference_mode_enabled():
+        raise EditError("an edit is optimised by gradients, which torch.inference_mode() forbids: edit outside of it")

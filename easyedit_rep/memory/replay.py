@@ -66,6 +66,11 @@ def frozen(model: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+def replayed_names(anatomy: Anatomy, layer: int) -> tuple[str, ...]:
+    """How the names of all modules begin that a change of `layer`'s output, or of its MLP's, is replayed through."""
+    return (*(anatomy.layer_name(i) + "." for i in range(layer, anatomy.n_layers)), anatomy.names.lm_head_module)
+
+
 @contextmanager
 def _only_at(block: nn.Module, wanted: tuple[Tensor, Tensor]) -> Iterator[None]:
     """`block`, of the last layer, runs at the `wanted` (rows, columns) alone; elsewhere it adds nothing, and nobody looks."""

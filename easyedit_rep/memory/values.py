@@ -18,7 +18,7 @@ from torch import Tensor
 from ..anatomy import Anatomy
 from ..errors import EditError
 from .linear import fast_linears
-from .replay import frozen
+from .replay import frozen, replayed_names
 from .tokens import batches
 from .value_batch import Batch, ValueTask, losses, rows_of
 
@@ -98,8 +98,7 @@ def optimise_values(anatomy: Anatomy, tok, layer: int, tasks: Sequence[ValueTask
     """
     requests = [rows_of(tok, task) for task in tasks]
     result: list[Value] = [None] * len(tasks)
-    replayed = (*(anatomy.layer_name(i) + "." for i in range(layer, anatomy.n_layers)), anatomy.names.lm_head_module)
-    with frozen(anatomy.model), fast_linears(anatomy.model, config.dtype, replayed), torch.enable_grad():
+    with frozen(anatomy.model), fast_linears(anatomy.model, config.dtype, replayed_names(anatomy, layer)), torch.enable_grad():
         for group in map(sorted, batches([len(rows) * max(row.width for row in rows) for rows in requests], REPLAYED_TOKENS)):
             with fast_linears(anatomy.model):  # what is recorded stays exact
                 batch = Batch(anatomy, [requests[i] for i in group], layer, block)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..evaluation.predict import predict
 from ..memory.climb import Climb
 from ..memory.delta import scratch_weights
+from ..memory.keys import read_outputs
 from ..memory.tokens import locate
 from ..memory.values import ValueConfig
 from ..methods.base import BaseEdit, Memory
@@ -20,7 +21,7 @@ from .layer import RepLayer
 from .model import detached_state
 from .ordinary import OrdinaryKeys
 from .training import PathwayTraining, train_layer
-from .value_fit import ValueTexts, fit_value, hidden_at, keys_of_values
+from .value_fit import ValueTexts, fit_value, keys_of_values, moved_output
 
 HELD = 2**28
 """Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 130 million. As many at most are kept of
@@ -71,7 +72,7 @@ def build_pathways(
     tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
-    fitted = shape.kind == "closed" and values is not None
+    fitted = shape.kind == "closed" and values is not None and closed.value_steps > 0
     stronger = shape.kind == "closed" and (fitted or closed.strength != 1) and shape.leave is None
     closed = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
     groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
@@ -114,21 +115,21 @@ def build_pathways(
         requests = [example.request for example in examples]
         with _edited(memory, base, modules):
             answers = predict(anatomy, memory.tok, [r.text for r in requests], [r.target_new for r in requests])
-        for pathway, key, answer in zip(tensors, own, answers, strict=True):
-            if not answer.exact:
-                for layer, state in pathway.items():
-                    state["rep_key.weight"] = key[layer]
+        for i in [i for i, answer in enumerate(answers) if not answer.exact]:
+            losses[layers[-1]][i].pop("value_loss", None)
+            for layer, key in own[i].items():
+                tensors[i][layer]["rep_key.weight"] = key
     return tensors, losses
 
 
 @contextmanager
 def _edited(memory: Memory, base: BaseEdit, modules: Mapping[int, RepLayer]) -> Iterator[None]:
     """The model is edited by `base` inside, and `modules` ({layer: its pathways}) act."""
-    anatomy = memory.anatomy
-    with scratch_weights(anatomy, list(modules)) as running, ExitStack() as acting:
+    with scratch_weights(memory.anatomy, list(base.deltas)) as running, ExitStack() as acting:
+        for layer, delta in base.deltas.items():
+            delta.add_to(running[layer])
         for layer, module in modules.items():
-            base.deltas[layer].add_to(running[layer])
-            acting.enter_context(_acting(anatomy.projection(layer), module))
+            acting.enter_context(_acting(memory.anatomy.projection(layer), module))
         yield
 
 
@@ -143,9 +144,10 @@ def _fit_values(
     """Fit the value of each request's pathways, and write the keys that have it in the highest layer."""
     anatomy, (texts, config), top = memory.anatomy, values, max(modules)
     prompts = [locate(memory.tok, text.request.located) for text in texts]
-    before = hidden_at(anatomy, prompts, top)
-    with _edited(memory, base, modules):
-        starts = hidden_at(anatomy, prompts, top) - before
+    before = read_outputs(anatomy, prompts, top)
+    with _edited(memory, base, {}):
+        keys = [{layer: module.part("rep_key", name).weight[:, 0] for layer, module in modules.items()} for name in names]
+        starts = torch.stack([moved_output(anatomy, *pair) for pair in zip(prompts, keys, strict=True)]) - before
         weight = anatomy.weight(top).detach().float().clone()
     weight = weight.T if anatomy.is_transposed(top) else weight
     found = [fit_value(anatomy, memory.tok, top, text, start, config, closed) for text, start in zip(texts, starts, strict=True)]

@@ -2,22 +2,23 @@
 
 Where a gate opens at the subject's name and the name is not the last word ("Toyota Cresta, the sedan, is produced by"), s·v* stands at
 the name, but the model reads the answer off the words behind it: v* was optimised for prompts in which there are none. So r, what the
-edit and its pathways change in the residual stream behind the highest edited layer, at the bare prompt's subject, is optimised further, as
-v* was (ROME, section 3.1), on the model as it is before the edit. It is added at one token of each text, which must then be answered by it
-alone:
+edited weights and the moved keys change in the residual stream behind the highest edited layer, at the bare prompt's subject, is optimised
+further, as v* was (ROME, section 3.1), on the model as it is before the edit. It is added at one token of each text, which must then be
+answered by it alone:
 
-    mean over groups of [ mean over prompts of −log p(target) / n_target ]  +  w · mean over kept prompts of −log p(its answer)
+    mean over groups of [ mean over prompts of −log p(target) / n_target ]  +  Σ over kinds w · mean over kept prompts of −log p(its answer)
         +  v_weight_decay · ‖r‖ / ‖r₀‖²                                     with ‖r‖ at most value_norm · ‖r₀‖
 
     groups   the prompt behind contexts; about the in-domain rephrases and shuffles; about the subject with other words behind its name,
              those of in-domain rephrases and appositions by rule
-    kept     the edited fact, then a made-up neighbour's prompt; the answer is the model's own, w is `KEPT_WEIGHT`
+    kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the model's own, w in `KEPT_WEIGHTS`
 
 by Adam from r₀, what it is. Of the keys that the highest layer's edited weight maps onto r − r₀ the one that is most like a key of text
 (`keys_of_values`) is added to that layer's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import torch
@@ -26,12 +27,14 @@ from torch import Tensor
 from ..anatomy import Anatomy
 from ..errors import EditError
 from ..evaluation.predict import predict
+from ..memory.keys import read_outputs
 from ..memory.linear import fast_linears
-from ..memory.replay import frozen, record_suffix
-from ..memory.tokens import Located, Prompt, batches, continuation_of, locate
+from ..memory.replay import frozen, replayed_names
+from ..memory.tokens import Located, Prompt, batches, continuation_of
 from ..memory.value_batch import Batch, Row, losses
 from ..memory.values import REPLAYED_TOKENS, ValueConfig
 from ..queries import Queries
+from ..queries.contrasts import negation
 from ..queries.forms import names_with_tails
 from ..queries.negatives import OrdinaryText, prompts_after_fact
 from ..request import EditRequest
@@ -40,9 +43,9 @@ from .closed import ClosedForm
 KEPT = 16
 """Neighbours' prompts behind the edited fact whose answers are kept."""
 
-KEPT_WEIGHT = 2.0
-"""Of all of them; what is to be said has 1. Both from bench-llama's validation facts: with 8 of weight 1 five neighbours' answers of 80
-changed, with these one of 96; more or heavier ones kept no more."""
+KEPT_WEIGHTS = (2.0, 0.5)
+"""Of all of these, and of the negated prompt; what is to be said has 1. From bench-llama's validation facts: with 8 neighbours of weight 1
+five answers of 80 changed, with these one of 96, and more or heavier ones kept no more; a negation of 0.3 or 1 is kept as often."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,12 @@ class ValueTexts:
 
     Attributes:
         said: groups of prompts behind which the target is to follow.
-        kept: prompts, with the edited subject as theirs, whose answer is to stay.
+        kept: prompts, with the edited subject as theirs, whose answers are to stay: neighbours' behind the fact, and the negated one.
     """
 
     request: EditRequest
     said: tuple[Sequence[Prompt], ...]
-    kept: Sequence[Prompt]
+    kept: tuple[Sequence[Prompt], Sequence[Prompt]]
 
     @classmethod
     def of(cls, request: EditRequest, queries: Queries, contexts: Sequence[str], text: OrdinaryText | None, seed: int) -> "ValueTexts":
@@ -66,32 +69,58 @@ class ValueTexts:
         held_out = (*queries.rephrase.out_of_domain, *shuffles.out_of_domain)
         tails = names_with_tails(subject, queries.rephrase.in_domain, held_out)
         said = (
-            [prompt.after(context) for context in contexts],
+            [prompt.after(context) for context in dict.fromkeys(contexts)],
             [prompt.with_subject(name) for name in (*queries.rephrase.in_domain, *shuffles.in_domain)],
             [Prompt(prefix + before, subject, behind + suffix) for before, behind in tails],
         )
         made = prompts_after_fact(request, queries.rephrase.in_domain, (), text, KEPT, seed) if text is not None else []
-        return cls(request, said, [Prompt(prefix, subject, p.text.removeprefix(prefix + subject)) for _, p in made])
+        after = [Prompt(prefix, subject, p.text.removeprefix(prefix + subject)) for _, p in made]
+        negated = negation(prompt.text)
+        denied = [] if negated is None else [Prompt(prefix, subject, negated.removeprefix(prefix + subject))]
+        return cls(request, said, (after, denied))
 
     def rows(self, anatomy: Anatomy, tok) -> list[Row]:
-        """Token ids, with the place of the change, what is to follow and how much it counts, of all texts that fit the model's positions;
-        the model is asked for the answers to keep, of each its first token."""
-        groups = [group for group in self.said if group]
-        rows = []
+        """Token ids, with the place of the change, what is to follow and how much it counts; the model is asked for the answers to keep, of
+        each its first token. What is longer than the model's positions, or has no token of its own for the target, is left out."""
+        target, rows = self.request.target_new, []
+        groups = [group for group in (_placed(tok, said, target, anatomy.max_positions) for said in self.said) if group]
         for group in groups:
-            for prompt in group:
-                before, target, at = continuation_of(tok, prompt, self.request.target_new)
-                rows.append(Row(before + target[:-1], at, target, 1 / len(group) / len(groups)))
-        answers = predict(anatomy, tok, [p.text for p in self.kept], [self.request.target_new] * len(self.kept))
-        for located, answer in zip((locate(tok, prompt) for prompt in self.kept), answers, strict=True):
-            rows.append(Row(located.ids, located.last, list(answer.predicted[:1]), KEPT_WEIGHT / len(self.kept)))
-        return [row for row in rows if len(row.ids) <= anatomy.max_positions]
+            rows += [Row(before + ids[:-1], at, ids, 1 / len(group) / len(groups)) for _, before, ids, at in group]
+        for prompts, weight in zip(self.kept, KEPT_WEIGHTS, strict=True):
+            kept = _placed(tok, prompts, target, anatomy.max_positions)
+            answers = predict(anatomy, tok, [text for text, *_ in kept], [target] * len(kept))
+            for (_, before, _, at), answer in zip(kept, answers, strict=True):
+                rows.append(Row(before, at, list(answer.predicted[:1]), weight / len(kept)))
+        return rows
 
 
-def hidden_at(anatomy: Anatomy, prompts: Sequence[Located], layer: int) -> Tensor:
-    """(n, d) float32: what `layer` gives out at each prompt's subject's last token, on the model as it stands."""
-    rows = [prompt.ids[: prompt.last + 1] for prompt in prompts]
-    return record_suffix(anatomy, rows, [prompt.last for prompt in prompts], layer, "layer").value.float()
+def _placed(tok, prompts: Sequence[Prompt], target: str, longest: int) -> list[tuple[str, list[int], list[int], int]]:
+    """(text, ids before the target, the target's, place of the subject's last token) of every prompt that can be run with the target."""
+    found = []
+    for prompt in prompts:
+        with suppress(EditError):
+            before, ids, at = continuation_of(tok, prompt, target)
+            if len(before) + len(ids) <= longest:
+                found.append((prompt.text, before, ids, at))
+    return found
+
+
+def moved_output(anatomy: Anatomy, prompt: Located, keys: Mapping[int, Tensor]) -> Tensor:
+    """(d,) float32: what the highest layer of `keys` ({layer: (D,)}) gives out at the prompt's subject's last token if there these are what
+    goes into the down-projections."""
+
+    def put(key: Tensor):
+        def hook(_module, args):
+            moved = args[0].clone()
+            moved[:, prompt.last] = key.to(moved)
+            return (moved, *args[1:])
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer, key in keys.items():
+            stack.callback(anatomy.projection(layer).register_forward_pre_hook(put(key)).remove)
+        return read_outputs(anatomy, [prompt], max(keys))[0]
 
 
 def fit_value(
@@ -99,36 +128,43 @@ def fit_value(
 ) -> tuple[Tensor, dict[str, float]]:
     """r − r₀ (d,) float32 of one request, on the model as it is before the edit; `start` is r₀ (d,), at the output of `layer`.
 
+    The value is measured `value_steps` times, r₀ first, and is the best of these.
+
     Returns:
-        also `value_loss`, before the last step.
+        also `value_loss`, its loss. Of an edit that changes nothing, the model having said the target already, nothing is fitted: (0, {}).
 
     Raises:
         EditError: NaN loss.
     """
+    if not start.any():
+        return torch.zeros_like(start), {}
     rows = texts.rows(anatomy, tok)
-    replayed = (*(anatomy.layer_name(i) + "." for i in range(layer, anatomy.n_layers)), anatomy.names.lm_head_module)
     value = start.clone().requires_grad_()
+    best, least = start, float("inf")
     optimiser = torch.optim.Adam([value], lr=config.v_lr, fused=value.device.type in ("cpu", "cuda"))
-    with frozen(anatomy.model), fast_linears(anatomy.model, config.dtype, replayed), torch.enable_grad():
+    with frozen(anatomy.model), fast_linears(anatomy.model, config.dtype, replayed_names(anatomy, layer)), torch.enable_grad():
         with fast_linears(anatomy.model):  # what is recorded stays exact
             groups = batches([row.width for row in rows], REPLAYED_TOKENS)
             parts = [Batch(anatomy, [[rows[i] for i in group]], layer, "layer") for group in groups]
         for _ in range(options.value_steps):
-            value.grad, total = None, 0.0
+            value.grad = None
+            loss = config.v_weight_decay * value.norm() / start.norm() ** 2
+            loss.backward()
+            total = loss.detach()
             for part in parts:  # one graph at a time
                 loss = losses(anatomy, part, value[None], None)[0].sum()
                 loss.backward()
-                total += loss.detach()
-            loss = config.v_weight_decay * value.norm() / start.norm() ** 2
-            loss.backward()
-            total = (total + loss.detach()).item()
+                total = total + loss.detach()
+            total = total.item()
             if not total < float("inf"):
                 about = f"the loss of the pathway's value of {texts.request.text!r}"
                 raise EditError(f"{about} is NaN or infinite: check v_lr, or set rep.closed.value_steps: 0")
+            if total < least:
+                best, least = value.detach().clone(), total
             optimiser.step()
             with torch.no_grad():
                 value *= (options.value_norm * start.norm() / value.norm().clamp(min=1e-12)).clamp(max=1.0)
-    return value.detach() - start, {"value_loss": total}
+    return best - start, {"value_loss": least}
 
 
 def keys_of_values(weight: Tensor, moment: Tensor | None, values: Tensor) -> Tensor:
@@ -137,11 +173,22 @@ def keys_of_values(weight: Tensor, moment: Tensor | None, values: Tensor) -> Ten
         k = C Wᵀ (W C Wᵀ)⁻¹ v
 
     Of all keys with these values they are likeliest among keys of text, and a later edit, whose change is written under C⁻¹ times its
-    own key, changes their values least. Float32; the d × d system is solved in float64.
+    own key, changes their values least. Products are of float32, the d × d system is solved in float64, with as little on its diagonal as
+    it takes.
+
+    Raises:
+        EditError: it cannot be solved.
     """
     weight = weight.detach().float()
-    across = weight.T if moment is None else moment.to(weight) @ weight.T
-    gram = (weight @ across).double()
-    gram.diagonal().add_(1e-9 * gram.diagonal().mean())
-    solved = torch.cholesky_solve(values.double().T, torch.linalg.cholesky(gram))
-    return (across @ solved.to(across)).T
+    across = weight.T
+    if moment is not None:  # with a little of I in it, for a C of few keys
+        across = moment.to(weight) @ across + 1e-4 * moment.diagonal().mean().to(weight) * across
+    gram = (weight @ across).to("cpu" if weight.device.type == "mps" else weight.device, torch.float64)
+    diagonal = gram.diagonal().clone()
+    for relative in (1e-7, 1e-6, 1e-5, 1e-4, 1e-3):  # the first is the products' own error
+        gram.diagonal().copy_(diagonal + relative * diagonal.mean())
+        lower, info = torch.linalg.cholesky_ex(gram)
+        if info == 0:
+            solved = torch.cholesky_solve(values.to(gram).T, lower)
+            return (across @ solved.to(across)).T
+    raise EditError("W C Wᵀ is singular, so that no key has a pathway's fitted value: set rep.closed.value_steps: 0")

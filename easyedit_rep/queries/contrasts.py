@@ -1,6 +1,7 @@
 """Prompts near an edit whose answers it must leave alone: what robustness is worth nothing without.
 
-An edit that fires at everything answers every rephrase. These tell it from one that knows its subject; none of them is trained on.
+An edit that fires at everything answers every rephrase. These tell it from one that knows its subject. None of them is trained on, but for
+"… is not", behind which a closed-form pathway with a fitted value keeps the model's answer (`pathway/value_fit.py`).
 """
 
 import difflib
@@ -43,6 +44,12 @@ def close_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str],
     return tuple(name for name in dict.fromkeys(mixed) if name.casefold() not in taken)[:n]
 
 
+def negation(text: str) -> str | None:
+    """ "… is not"; None where the prompt ends otherwise."""
+    bare = text.rstrip()
+    return f"{bare} not" if _COPULA.search(bare) else None
+
+
 def contrasts(request: EditRequest, names: Sequence[str], n: int, seed: int) -> dict[str, tuple[Question, ...]]:
     """{kind: questions}, at most `n` each; a kind that cannot be made (no names, no neighbours) is left out. Fixed by `seed` and subject.
 
@@ -59,8 +66,7 @@ def contrasts(request: EditRequest, names: Sequence[str], n: int, seed: int) -> 
     others = close_subjects(request.subject, request.subject_rephrase, names, n, rng)
     fact = text + continuation_text(text, request.target_new.rstrip())
     neighbours = [question for questions in request.locality.values() for question in questions]
-    bare = text.rstrip()
-    negated = f"{bare} not" if _COPULA.search(bare) else f"It is not true that {text}"
+    negated = negation(text) or f"It is not true that {text}"
     made = {
         "other_subject": tuple(Question(request.located.with_subject(name).text, answer) for name in others),
         "distracted": tuple(Question(f"{fact}. {q.prompt}", q.answer) for q in neighbours[:n]),

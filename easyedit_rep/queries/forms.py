@@ -1,5 +1,6 @@
 """Other forms of a subject, by rule: more of what a gate should open for, and an edit hold behind, when a pathway is made."""
 
+import re
 from collections.abc import Iterable
 
 APPOSITIONS = (
@@ -34,14 +35,16 @@ def subject_forms(subject: str) -> tuple[str, ...]:
 
 
 def names_with_tails(subject: str, rephrases: Iterable[str], held_out: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """(what stands before `subject`, what stands behind it) in forms that do not end in it: those of `rephrases`, and appositions by rule.
+    """(what stands before `subject`, what stands behind it) in forms that go on behind its last occurrence as words of their own: those of
+    `rephrases`, and appositions by rule.
 
     A form that is a held-out name, whatever its case and spacing, is left out: it would be out-of-domain no more.
     """
-    forms = [*(name for name in rephrases if subject in name), *(a.replace("{}", subject) for a in APPOSITIONS)]
+    forms = [*rephrases, *(a.replace("{}", subject) for a in APPOSITIONS)]
     held_out = {folded(name) for name in held_out}
-    pairs = (tuple(form.split(subject, 1)) for form in forms if folded(form) not in held_out)
-    return tuple(dict.fromkeys((before, behind) for before, behind in pairs if behind.strip()))
+    whole = re.compile(rf"(.*)(?<!\w){re.escape(subject)}(?!\w)(.*)", re.DOTALL)
+    found = [match.groups() for form in forms if folded(form) not in held_out and (match := whole.fullmatch(form))]
+    return tuple(dict.fromkeys((before, behind) for before, behind in found if behind.strip()))
 
 
 def folded(name: str) -> str:

@@ -19,6 +19,7 @@ from easyedit_rep.edits.lora import export_lora
 from easyedit_rep.evaluation.false_fires import false_fires
 from easyedit_rep.evaluation.perplexity import text_perplexity
 from easyedit_rep.memory.covariance import collect
+from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.request import EditRequest
@@ -46,6 +47,8 @@ CLOSED = {
     "pathway": PathwayShape(kind="closed", detectors=2, leave=0.8),
     "training": PathwayTraining(other_subjects=8, after_fact=4, same_words=2, first_tokens=16),
 }
+FITTED = {**CLOSED, "pathway": PathwayShape(kind="closed", detectors=2), "closed": ClosedForm(value_steps=3, strength=1.5)}
+KINDS = {"paper": PAPER, "closed": CLOSED, "fitted": FITTED}
 
 
 @pytest.fixture(params=[CUDA, PLAYED])
@@ -118,7 +121,7 @@ def test_an_edit_is_the_cpus_up_to_rounding(make_editor, device, base, family):
     assert all(close(here.deltas[layer].dense(), delta.dense()) for layer, delta in there.deltas.items())
 
 
-@pytest.mark.parametrize("kind", [PAPER, CLOSED], ids=["paper", "closed"])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_pathway_is_the_cpus_up_to_rounding(make_editor, device, kind):
     found, wanted = make_editor(device, pathways=kind), make_editor("cpu", pathways=kind)
     found.memory.__dict__["contexts"] = wanted.memory.contexts
@@ -133,11 +136,12 @@ def test_a_pathway_is_the_cpus_up_to_rounding(make_editor, device, kind):
     [
         *((base, torch.float32, CLOSED) for base in OWN),
         ("ROME", torch.float16, PAPER),
-        ("MEMIT", torch.bfloat16, CLOSED),
+        ("MEMIT", torch.bfloat16, FITTED),
         ("EMMET", torch.float16, CLOSED),
         ("D4S", torch.bfloat16, PAPER),
+        ("D4S", torch.float32, FITTED),
     ],
-    ids=lambda value: {id(PAPER): "paper", id(CLOSED): "closed"}.get(id(value)),
+    ids=lambda value: {id(kind): name for name, kind in KINDS.items()}.get(id(value)),
 )
 def test_robust_edits_leave_without_a_trace(make_editor, device, base, dtype, kind):
     editor = make_editor(device, base, dtype=dtype, pathways=kind)
@@ -157,7 +161,7 @@ def test_robust_edits_leave_without_a_trace(make_editor, device, base, dtype, ki
         assert torch.equal(editor.model(input_ids=ids).logits, logits)
 
 
-@pytest.mark.parametrize("kind", [PAPER, CLOSED], ids=["paper", "closed"])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_metrics_of_a_measured_edit(make_editor, device, kind):
     metrics, model, edits = make_editor(device, pathways=kind).edit(
         prompts=["The mother tongue of {} is"], subject=["Danielle Darrieux"], target_new=["Spanish"], verbose=False
