@@ -21,7 +21,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     the optimisation of v* for Llama's kind of layer, the last logits, the matrices of a closed-form pathway, and the keys read for any.
 
     Args:
-        batch: the base method optimises several requests at once; a pathway's value is fitted to as many texts.
+        batch: the base method optimises several requests at once; a pathway's value is fitted in steps of as many tokens.
     """
     device = anatomy.weight(hparams.layers[0]).device
     config = anatomy.model.config.get_text_config()

@@ -1,9 +1,10 @@
 """The closed-form pathway: gates that are linear discriminants, in front of one stored key. No gate is trained.
 
-Where one of its detectors opens, the key becomes s·k₀, with k₀ the key of the edited prompt, at which the edit is exact: Ŵk̂ = s·v*. That
-is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008 with two detectors. A key that is near k₀ already (`leave`, a
-cosine) stays what it is, that of the edited prompt above all: what follows there ("… is not") is reached no further than by the base
-method.
+Where one of its detectors opens, the key becomes another, the same wherever that is: s·k₀, with k₀ the key of the edited prompt, at which
+the edit is exact, Ŵk̂ = s·v*; or with `value_steps`, in the highest edited layer, one whose value was fitted from there, so that the
+model answers behind other wordings too (`value_fit.py`). That is two or three vectors an edit and layer, 132 kB in float32 at D = 11,008
+with two detectors. With `leave`, a cosine, and nothing fitted, a key that is near s·k₀ already stays what it is, that of the edited
+prompt above all: what follows there ("… is not") is reached no further than by the base method.
 
 A detector is a direction w and a threshold. w separates the keys a pathway must catch (positives) from those it must leave alone:
 
@@ -65,7 +66,7 @@ class ClosedForm:
         strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
             prompt would lose its answer by it; with `leave` that prompt's key is left as it is.
         value_steps: steps of Adam, with the base method's `v_lr`, in which the value of the moved key is fitted; 0: it is s·v*.
-        value_norm: how large the fitted value may become, times s·v*.
+        value_norm: how large what the edit changes in the residual stream may become by it, times what it was.
         ridge: ρ.
         spread: σ.
         text_weight: of C.
