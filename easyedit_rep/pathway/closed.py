@@ -65,8 +65,9 @@ class ClosedForm:
         margin_around: of the detector for other words.
         strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
             prompt would lose its answer by it; with `leave` that prompt's key is left as it is.
-        value_steps: steps of Adam, with the base method's `v_lr`, in which the value of the moved key is fitted; 0: it is s·v*.
-        value_norm: how large what the edit changes in the residual stream may become by it, times what it was.
+        value_steps: steps of Adam in which the value of the moved key is fitted; 0: it is s·v*.
+        value_lr: length of such a step, times what the edit changes in the residual stream (a learning rate of value_lr · ‖r₀‖ / √d).
+        value_norm: how large that change may become by it, times what it was.
         ridge: ρ.
         spread: σ.
         text_weight: of C.
@@ -79,6 +80,7 @@ class ClosedForm:
     margin_around: float = 0.7
     strength: float = 1.0
     value_steps: int = 0
+    value_lr: float = 0.25
     value_norm: float = 1.5
     ridge: float = 0.1
     spread: float = 5.0
@@ -91,7 +93,7 @@ class ClosedForm:
             raise EditError(f"rep.closed.false_fire: {self.false_fire} is not between 0 and 1")
         if not 0 <= self.hard_share < 1:
             raise EditError(f"rep.closed.hard_share: {self.hard_share} is not at least 0 and below 1")
-        for name in ("ridge", "strength", "value_norm"):
+        for name in ("ridge", "strength", "value_lr", "value_norm"):
             if not getattr(self, name) > 0:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not positive")
         for name in ("spread", "text_weight", "hard_weight", "value_steps"):

@@ -13,8 +13,8 @@ answered by it alone:
              those of in-domain rephrases and appositions by rule
     kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the model's own, w in `KEPT_WEIGHTS`
 
-by Adam from r₀, what it is. Of the keys that the highest layer's edited weight maps onto r − r₀ the one that is most like a key of text
-(`keys_of_values`) is added to that layer's.
+by Adam from r₀, what it is; of all it comes by the best is taken. Of the keys that the highest layer's edited weight maps onto r − r₀ the
+one that is most like a key of text (`keys_of_values`) is added to that layer's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,7 +141,11 @@ def fit_value(
     rows = texts.rows(anatomy, tok)
     value = start.clone().requires_grad_()
     best, least = start, float("inf")
-    optimiser = torch.optim.Adam([value], lr=config.v_lr, fused=value.device.type in ("cpu", "cuda"))
+    lost = f"the loss of the pathway's value of {texts.request.text!r} is NaN or infinite: set rep.closed.value_steps: 0"
+    if not start.isfinite().all():
+        raise EditError(lost)
+    rate = options.value_lr * start.norm().item() / len(start) ** 0.5
+    optimiser = torch.optim.Adam([value], lr=rate, fused=value.device.type in ("cpu", "cuda"))
     with frozen(anatomy.model), fast_linears(anatomy.model, config.dtype, replayed_names(anatomy, layer)), torch.enable_grad():
         with fast_linears(anatomy.model):  # what is recorded stays exact
             groups = batches([row.width for row in rows], REPLAYED_TOKENS)
@@ -157,8 +161,7 @@ def fit_value(
                 total = total + loss.detach()
             total = total.item()
             if not total < float("inf"):
-                about = f"the loss of the pathway's value of {texts.request.text!r}"
-                raise EditError(f"{about} is NaN or infinite: check v_lr, or set rep.closed.value_steps: 0")
+                raise EditError(lost)
             if total < least:
                 best, least = value.detach().clone(), total
             optimiser.step()

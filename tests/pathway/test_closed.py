@@ -246,6 +246,7 @@ def test_too_little_text_is_refused(direction):
     [
         *[("false_fire", 0.0), ("false_fire", 1.0), ("hard_share", 1.0), ("ridge", 0.0), ("strength", -1.0), ("strength", math.nan)],
         *[("spread", -0.1), ("margin", -0.1), ("margin", math.nan), ("margin_around", 1.1)],
+        *[("value_steps", -1), ("value_lr", 0.0), ("value_norm", math.nan)],
     ],
 )
 def test_wrong_options_are_refused_by_name(name, value):

@@ -187,7 +187,7 @@ def test_fitting_lowers_what_is_asked_of_it(make_model, tok, heard, family):
 
 def test_no_value_grows_beyond_its_limit(llama, tok, heard):
     start = torch.ones(32)
-    change, _ = fit_value(Anatomy(llama), tok, 1, heard, start, replace(CONFIG, v_lr=0.5), ClosedForm(value_steps=5, value_norm=1.1))
+    change, _ = fit_value(Anatomy(llama), tok, 1, heard, start, CONFIG, ClosedForm(value_steps=5, value_norm=1.1))
     assert (start + change).norm().item() == pytest.approx(1.1 * start.norm().item(), rel=1e-5)
 
 
@@ -216,9 +216,13 @@ def test_an_edit_that_changes_nothing_has_nothing_to_fit(llama, tok, heard, make
     assert torch.isfinite(found.pathways[0].tensors[1]["rep_key.weight"]).all() and "value_loss" not in found.info["pathway"][1][0]
 
 
-def test_a_loss_that_is_no_number_is_told(llama, tok, heard):
+@pytest.mark.parametrize("where", ["start", "model"])
+def test_a_loss_that_is_no_number_is_told(llama, tok, heard, where):
+    if where == "model":
+        llama.lm_head.weight.data[:] = torch.nan
+    start = torch.full((32,), torch.nan if where == "start" else 1.0)
     with pytest.raises(EditError, match=r"'The mother tongue of Danielle Darrieux is' is NaN or infinite: .*value_steps: 0"):
-        fit_value(Anatomy(llama), tok, 1, heard, torch.full((32,), torch.nan), CONFIG, ClosedForm(value_steps=2))
+        fit_value(Anatomy(llama), tok, 1, heard, start, CONFIG, ClosedForm(value_steps=2))
 
 
 @pytest.mark.parametrize("with_c", [True, False])
