@@ -27,7 +27,7 @@ from .pathway.config import RepConfig
 from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
 from .pathway.training import PathwayTraining
-from .pathway.value_fit import ValueTexts
+from .pathway.value_fit import ValueTexts, check_fits
 from .queries import Queries, QueryMaker
 from .queries.fit import check_edited, check_measured
 from .request import EditRequest, make_requests
@@ -62,10 +62,8 @@ class RobustEditor:
             raise EditError(
                 f"v_loss_layer: {hparams.v_loss_layer} is not the last layer, where the native engine reads the loss: set it to {last}"
             )
-        closed = hparams.rep.closed if hparams.rep.pathways and hparams.rep.pathway.kind == "closed" else None
-        if closed is not None and closed.value_steps and not self.anatomy.residual:
-            name = type(model).__name__
-            raise EditError(f"rep.closed.value_steps: {name} need not add an MLP's output to its residual stream as it is: set it to 0")
+        if hparams.rep.pathways and hparams.rep.fits_values:
+            check_fits(self.anatomy)
         check_memory(self.anatomy, hparams, self.batchable)  # also refuses a base that no engine knows
         self.ledger = Ledger.of(model, self.anatomy)
         self.unedited = Unedited(hparams, self.anatomy, self.tok, self.ledger)
@@ -186,7 +184,7 @@ class RobustEditor:
             pairs = zip(edit.requests, queries, strict=True)
             examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences) for r, q in pairs]
             values = None
-            if rep.pathway.kind == "closed" and rep.closed.value_steps:
+            if rep.fits_values:
                 pairs = zip(edit.requests, queries, strict=True)
                 texts = [ValueTexts.of(r, q, memory.contexts, text, rep.seed) for r, q in pairs]
                 values = texts, ValueConfig.from_hparams(self.hparams)

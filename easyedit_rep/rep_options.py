@@ -117,7 +117,7 @@ class RepOptions:
     measures: Measures = field(default_factory=Measures)
 
     def __post_init__(self):
-        if self.pathway.kind == "closed" and self.pathway.leave is not None and self.closed.value_steps:
+        if self.fits_values and self.pathway.leave is not None:
             raise EditError(
                 f"rep.pathway.leave: {self.pathway.leave} leaves the very keys as they are that rep.closed.value_steps fits a value for: "
                 "leave out either"
@@ -140,3 +140,8 @@ class RepOptions:
             raise EditError(f"max_memory: {self.max_memory} is not positive")
         if self.v_dtype not in (None, "bfloat16", "float16", "float32"):
             raise EditError(f"v_dtype: {self.v_dtype!r} is not bfloat16, float16, float32 or null")
+
+    @property
+    def fits_values(self) -> bool:
+        """Whether a pathway's value is fitted (`pathway/value_fit.py`)."""
+        return self.pathway.kind == "closed" and self.closed.value_steps > 0

@@ -33,7 +33,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     lengths = hparams.context_template_length_params or []
     rows = 2 + sum(n for _, n in lengths)
     prefix = 32 + max((length for length, _ in lengths), default=0)
-    fitted = hparams.rep.pathways and hparams.rep.pathway.kind == "closed" and hparams.rep.closed.value_steps
+    fitted = hparams.rep.pathways and hparams.rep.fits_values
     tokens = REPLAYED_TOKENS if batch or fitted else min(REPLAYED_TOKENS, rows * FORMS)
     # A token's share of the graph: what norms keep in float32, and what attention and the MLP keep in the model's dtype.
     graph = tokens * (24 * hidden + dtype.itemsize * (8 * hidden + 4 * size)) + (tokens // FORMS) * prefix * 4 * hidden * dtype.itemsize

@@ -62,8 +62,8 @@ def build_pathways(
         examples: one for each request, in the order of `base.keys`.
         ordinary: {layer: keys of ordinary text and of words that begin one}.
         closed: how pathways of that kind are made; `config` then only says what they are made from.
-        values: texts for each request, and how values are optimised, where `closed` wants values fitted: in the highest layer, once all
-            pathways act.
+        values: texts for each request, and how values are optimised, where those of closed-form pathways are to be fitted: in the highest
+            layer, once all are made.
 
     Returns:
         per request {layer: pathway tensors}; and {layer: last losses per request, or what `solve_layer` tells}.
@@ -72,8 +72,7 @@ def build_pathways(
     tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
-    fitted = shape.kind == "closed" and values is not None and closed.value_steps > 0
-    stronger = shape.kind == "closed" and (fitted or closed.strength != 1) and shape.leave is None
+    stronger = shape.kind == "closed" and (values is not None or closed.strength != 1) and shape.leave is None
     closed = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
     groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
     climbs: list[Climb | None] = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
@@ -107,7 +106,7 @@ def build_pathways(
                 base.deltas[layer].add_to(running[layer])
                 below.enter_context(_acting(anatomy.projection(layer), module))
     own = [{layer: s["rep_key.weight"] / closed.strength for layer, s in pathway.items()} for pathway in tensors] if stronger else []
-    if fitted:
+    if values is not None:
         for i, told in enumerate(_fit_values(memory, base, modules, names, values, closed)):
             tensors[i][layers[-1]] = detached_state(modules[layers[-1]], names[i])
             losses[layers[-1]][i] |= told
@@ -148,7 +147,7 @@ def _fit_values(
     with _edited(memory, base, {}):
         keys = [{layer: module.part("rep_key", name).weight[:, 0] for layer, module in modules.items()} for name in names]
         starts = torch.stack([moved_output(anatomy, *pair) for pair in zip(prompts, keys, strict=True)]) - before
-        weight = anatomy.weight(top).detach().float().clone()
+        weight = anatomy.weight(top)
     weight = weight.T if anatomy.is_transposed(top) else weight
     found = [fit_value(anatomy, memory.tok, top, text, start, config, closed) for text, start in zip(texts, starts, strict=True)]
     changes = keys_of_values(weight, _moment(memory, top), torch.stack([change for change, _ in found]))

@@ -86,11 +86,10 @@ class ValueTexts:
         groups = [group for group in (_placed(tok, said, target, anatomy.max_positions) for said in self.said) if group]
         for group in groups:
             rows += [Row(before + ids[:-1], at, ids, 1 / len(group) / len(groups)) for _, before, ids, at in group]
-        for prompts, weight in zip(self.kept, KEPT_WEIGHTS, strict=True):
-            kept = _placed(tok, prompts, target, anatomy.max_positions)
-            answers = predict(anatomy, tok, [text for text, *_ in kept], [target] * len(kept))
-            for (_, before, _, at), answer in zip(kept, answers, strict=True):
-                rows.append(Row(before, at, list(answer.predicted[:1]), weight / len(kept)))
+        kinds = [_placed(tok, prompts, target, anatomy.max_positions) for prompts in self.kept]
+        kept = [(*placed, weight / len(kind)) for kind, weight in zip(kinds, KEPT_WEIGHTS, strict=True) for placed in kind]
+        answers = predict(anatomy, tok, [text for text, *_ in kept], [target] * len(kept))
+        rows += [Row(before, at, list(a.predicted[:1]), share) for (_, before, _, at, share), a in zip(kept, answers, strict=True)]
         return rows
 
 
@@ -103,6 +102,13 @@ def _placed(tok, prompts: Sequence[Prompt], target: str, longest: int) -> list[t
             if len(before) + len(ids) <= longest:
                 found.append((prompt.text, before, ids, at))
     return found
+
+
+def check_fits(anatomy: Anatomy) -> None:
+    """Raise `EditError` for a model of which no key has a given change of the residual stream."""
+    if not anatomy.residual:
+        name = type(anatomy.model).__name__
+        raise EditError(f"rep.closed.value_steps: {name} need not add an MLP's output to its residual stream as it is: set it to 0")
 
 
 def moved_output(anatomy: Anatomy, prompt: Located, keys: Mapping[int, Tensor]) -> Tensor:
