@@ -49,11 +49,12 @@ VARIANTS: dict[str, Mapping[str, Mapping]] = {
     "none behind the fact": {"training": {"after_fact": 0}},
     "no bare words": {"training": {"same_words": 0}},
     "no first tokens": {"training": {"first_tokens": 0}},
+    "no stray words": {"training": {"stray_words": 0}},
     "nothing mined": {"closed": {"hard_share": 0.0}},
     "no C": {"closed": {"text_weight": 0.0}},
     "no spread of positives": {"closed": {"spread": 0.0}},
     "shared trunk": {
-        "training": {"other_subjects": 0, "after_fact": 0, "same_words": 0, "first_tokens": 0},
+        "training": {"other_subjects": 0, "after_fact": 0, "same_words": 0, "first_tokens": 0, "stray_words": 0},
         "closed": {"spread": 0.0, "hard_share": 0.0, "text_weight": 1000.0},
     },
     "forms by rule too": {"training": {"subject_forms": True}},

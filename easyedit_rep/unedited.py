@@ -141,7 +141,8 @@ class Unedited:
         if kind != "closed" and not training.gate_negatives:
             return Negatives()
         text = self.text if training.other_subjects or training.after_fact else None
-        return Negatives(self.ordinary(training.first_tokens), text, self.occurrences if training.same_words else None)
+        occurrences = self.occurrences if training.same_words or training.stray_words else None
+        return Negatives(self.ordinary(training.first_tokens), text, occurrences)
 
     @cached_property
     def text(self) -> OrdinaryText:

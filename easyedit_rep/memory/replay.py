@@ -9,6 +9,7 @@ knows an architecture.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -190,6 +191,8 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
 
     with torch.no_grad(), ExitStack() as stack:
         cache = None
+        # transformers calls it `cache` since 5.24.
+        cache_name = "cache" if "cache" in signature(anatomy.decoder.forward).parameters else "past_key_values"
         if past:
             # The last block's attention has stored its keys and values by the time its MLP is called; the rest is not needed.
             with stop_before(anatomy.mlp(last)):
@@ -198,8 +201,8 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
                     input_ids=ids[:, :past],
                     attention_mask=mask[:, :past],
                     position_ids=positions[:, :past],
-                    past_key_values=cache,
                     use_cache=True,
+                    **{cache_name: cache},
                 )
         for index in range(first, anatomy.n_layers):
             stack.callback(anatomy.layer(index).register_forward_pre_hook(listen, with_kwargs=True).remove)
@@ -209,8 +212,8 @@ def record_suffix(anatomy: Anatomy, rows: Sequence[Sequence[int]], split: Sequen
                 input_ids=ids[:, past:],
                 attention_mask=mask,
                 position_ids=positions[:, past:],
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **{cache_name: cache},
             )
     if cache is not None and calls:
         prefix = _PrefixCache({i: tuple(t[..., :past, :] for t in _attention_pair(cache, i)) for i in range(first, anatomy.n_layers)})

@@ -17,7 +17,8 @@ that the base method has anyway, stands for far more text than is read here. The
 put. What the positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are added to S, with weight 1
 beside that mean, and to m₋ as one more group, so that w asks for the subject and not for the word. Then the text tokens that come nearest
 (whitened collisions) are added in the same way, with `hard_weight`, and w is solved again. Among them are tokens of the whole vocabulary as
-the first of a text: a prompt begins with a name where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda".
+the first of a text: a prompt begins with a name where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda"; and
+pieces of the names put where others stand in the corpus, which holds few of them: "Cerv·o" had opened at "Command·o".
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin` (or `margin_around`), of the scores
 of the words behind the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, of the score that at most a
@@ -76,7 +77,7 @@ class ClosedForm:
     """
 
     false_fire: float = 1e-6
-    margin: float = 0.6
+    margin: float = 0.65
     margin_around: float = 0.7
     strength: float = 1.0
     value_steps: int = 0
@@ -126,7 +127,7 @@ class Background:
         moment: (D, D) mean of the groups' second moments, and C with its weight.
         mean: (D,) of the groups' means.
         groups: how many there are, text among them.
-        seen: of ordinary text, that directions are made from, and of words that begin one, each (m, D) of any dtype.
+        seen: of ordinary text, that directions are made from, and what else is mined for collisions, each (m, D) of any dtype.
         unseen: (n, D) of ordinary text, that thresholds are set by, of any dtype.
     """
 
@@ -138,10 +139,10 @@ class Background:
 
     @classmethod
     def of(
-        cls, negatives: Sequence[Tensor], text: Tensor, moment: Tensor | None, options: ClosedForm, first: Tensor | None = None
+        cls, negatives: Sequence[Tensor], text: Tensor, moment: Tensor | None, options: ClosedForm, mined: Sequence[Tensor] = ()
     ) -> "Background":
-        """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, of C (D, D), None: that of `text`, and of (k, D) keys of words
-        that begin one."""
+        """Of groups of keys, each (n, D), of (m, D) keys of ordinary text, of C (D, D), None: that of `text`, and of groups (k, D) that are
+        mined for collisions beside it."""
         seen, unseen = _divided(text)
         dtype = torch.promote_types(text.dtype, torch.float32)
         c = square(seen.to(dtype)) / len(seen) if moment is None else moment.to(seen.device, dtype)
@@ -150,7 +151,7 @@ class Background:
         whole = c * (1 / count + options.text_weight)
         for g in negatives:  # one after another, and in place: each is as large as C
             whole.add_(square(g), alpha=1 / (len(g) * count))
-        return cls(whole, sum(means) / count, count, (seen,) if first is None else (seen, first), unseen)
+        return cls(whole, sum(means) / count, count, (seen, *mined), unseen)
 
 
 def fit_detector(
@@ -210,9 +211,10 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     text = keys.negatives["text"]
     if len(text) < 100:
         raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
-    first = None if keys.ordinary is None else keys.ordinary.first_but(keys.names).to(text.device)
+    mined = [] if keys.ordinary is None else [keys.ordinary.first_but(keys.names).to(text.device)]
+    mined += [] if keys.stray is None else [keys.stray]
     groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last, *keys.after]
-    background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options, first)
+    background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options, mined)
     gate = layer.part("rep_gate", name)
     sets = _positive_sets(keys, gate.out_features)
     rate = options.false_fire / len(sets)

@@ -15,7 +15,7 @@ from ..methods.base import Memory
 from ..queries import Queries
 from ..queries.forms import folded, subject_forms
 from ..queries.negatives import OrdinaryText, negative_prompts, prompts_after_fact
-from ..queries.occurrences import Occurrences, bare_words
+from ..queries.occurrences import Occurrences, bare_words, stray_words
 from ..request import EditRequest
 from .ordinary import OrdinaryKeys
 from .training import PathwayTraining, TrainingKeys
@@ -67,6 +67,7 @@ class Examples:
         own_word: of each, whether its subject's last token is one of the request's own subject's.
         after: prompts about other subjects behind the edited fact, and of each the index of the first token that is not the fact's.
         same: texts that end in a training prompt's last token, an own word or another, without naming the subject.
+        stray: texts of the corpus up to a token in whose place one of the names' stands.
     """
 
     request: EditRequest
@@ -77,6 +78,7 @@ class Examples:
     own_word: tuple[bool, ...]
     after: Sequence[tuple[Located, int]] = ()
     same: tuple[Sequence[list[int]], ...] = ((), ())
+    stray: Sequence[list[int]] = ()
 
     @classmethod
     def of(
@@ -89,8 +91,8 @@ class Examples:
         seed: int,
         occurrences: Occurrences | None = None,
     ) -> "Examples":
-        """For `request`; `text` gives names and snippets to make other subjects from, and `occurrences` bare words, when `config` asks for
-        them."""
+        """For `request`; `text` gives names and snippets to make other subjects from, and `occurrences` bare and stray words, when `config`
+        asks for them."""
         tok = memory.tok
         prompts = training_prompts(request, queries, memory.contexts, config)
         located = [locate(tok, p) for p in prompts]
@@ -109,27 +111,31 @@ class Examples:
                     stated = fact.rstrip()
                     after.append((row, locate(tok, Prompt(stated, p.text.removeprefix(stated), "")).first))
         same: tuple[list[list[int]], ...] = ([], [])
+        # A shuffled subject may be no more than another's word.
+        names = list(dict.fromkeys(p.subject for p in prompts if p.subject not in queries.shuffle.in_domain))
         if config.same_words and occurrences is not None:
-            # A shuffled subject may be no more than another's word.
-            names = dict.fromkeys(p.subject for p in prompts if p.subject not in queries.shuffle.in_domain)
             rng = random.Random(f"words/{seed}/{request.subject}")
             for mine, group in zip((True, False), same, strict=True):
                 last = dict.fromkeys(p.ids[p.last] for p, yes in zip(located, own_word, strict=True) if yes == mine)
-                group += bare_words(tok, list(last), list(names), occurrences, config.same_words, rng)
+                group += bare_words(tok, list(last), names, occurrences, config.same_words, rng)
+        stray: list[list[int]] = []
+        if config.stray_words and occurrences is not None:
+            rng = random.Random(f"stray/{seed}/{request.subject}")
+            stray = stray_words(tok, sorted(_names(located)), words, names, occurrences, config.stray_words, rng)
         kinds = tuple(_kind(p, request, queries) for p in prompts)
-        return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same)
+        return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same, stray)
 
     def texts(self) -> list[list[int]]:
         """Token ids to read. What follows a subject is the same words again and again; it is read, for negatives, after the
         request's own subject only."""
         own = [p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)]
-        return [*own, *(p.ids for p in self.others), *(p.ids for p, _ in self.after), *self.same[0], *self.same[1]]
+        return [*own, *(p.ids for p in self.others), *(p.ids for p, _ in self.after), *self.same[0], *self.same[1], *self.stray]
 
     def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, ordinary: OrdinaryKeys | None) -> TrainingKeys:
         """Training data from the keys of every token of `texts()`, k*, its target direction and ordinary keys."""
         rest = iter(rows)
-        parts = (self.located, self.others, self.after, *self.same)
-        rows, other_rows, after_rows, *same = ([row for _, row in zip(part, rest, strict=False)] for part in parts)
+        parts = (self.located, self.others, self.after, *self.same, self.stray)
+        rows, other_rows, after_rows, *ends = ([row for _, row in zip(part, rest, strict=False)] for part in parts)
         keys = torch.stack([row[p.last] for row, p in zip(rows, self.located, strict=True)])
         groups = {
             "prompt": torch.cat([torch.cat([row[: p.last], row[p.last + 1 :]]) for row, p in zip(rows, self.located, strict=True)]),
@@ -149,12 +155,18 @@ class Examples:
         if after_rows:
             spans = [(row[start:], row[p.first : p.last + 1]) for row, (p, start) in zip(after_rows, self.after, strict=True)]
             after = tuple(torch.cat(part) for part in zip(*spans, strict=True))
-        words = tuple(torch.stack([row[-1] for row in part]) if part else keys[:0] for part in same)
-        names = frozenset(token for p in self.located for token in p.ids[p.first : p.last + 1])
+        *words, stray = (torch.stack([row[-1] for row in part]) if part else keys[:0] for part in ends)
+        names = _names(self.located)
         kinds = self.kinds[1:]
         return TrainingKeys(
-            keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, kinds, own_word, after, words, ordinary, names
+            *(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, kinds, own_word, after),
+            *(tuple(words), ordinary, names, stray),
         )
+
+
+def _names(located: Sequence[Located]) -> frozenset[int]:
+    """Tokens of the prompts' subjects."""
+    return frozenset(token for p in located for token in p.ids[p.first : p.last + 1])
 
 
 def read_training_keys(

@@ -45,6 +45,9 @@ class PathwayTraining:
             text, for an edit that "the film star …" is to open. Closed-form pathways only.
         first_tokens: how many tokens of the vocabulary, names before all, are added to the text that collisions are mined from
             (`closed.hard_share`), each as the first of a text. Closed-form pathways only.
+        stray_words: into how many places of the corpus each token of the training prompts' subjects is put, in the place of the one there:
+            "o" behind "Command", for "Suzuki Cerv·o", and "RA" in "one of the RA", for "Dickey, RA". These are none of the subject's own
+            words, which may name it wherever they stand. They join the text that collisions are mined from too. Closed-form pathways only.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
         gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
             not), or `bfloat16`, which halves the file of a saved edit.
@@ -67,6 +70,7 @@ class PathwayTraining:
     after_fact: int = 0
     same_words: int = 0
     first_tokens: int = 0
+    stray_words: int = 0
     subject_forms: bool = False
     gate_dtype: str = "float32"
 
@@ -85,13 +89,14 @@ class PathwayTraining:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is not positive")
         if not self.lr > 0:
             raise EditError(f"rep.training.lr: {self.lr} is not positive")
-        for name in ("consistency_weight", "align_weight", "gate_negatives", "other_subjects", "after_fact", "same_words", "first_tokens"):
+        counts = ("other_subjects", "after_fact", "same_words", "first_tokens", "stray_words")
+        for name in ("consistency_weight", "align_weight", "gate_negatives", *counts):
             if not getattr(self, name) >= 0:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is negative or no number")
 
     def of_kind(self, kind: str) -> "PathwayTraining":
         """The same without what pathways of that kind do not use."""
-        return self if kind == "closed" else replace(self, after_fact=0, same_words=0, first_tokens=0)
+        return self if kind == "closed" else replace(self, after_fact=0, same_words=0, first_tokens=0, stray_words=0)
 
 
 SHARES = {"prompt": 0.15, "subject": 0.1, "others": 0.5, "text": 0.25}
@@ -119,6 +124,7 @@ class TrainingKeys:
         same: (m, D) of corpus tokens that are the last of a positive, in random order: of the subject's own words, and of others.
         ordinary: what `text` is from, and keys of tokens that begin a text.
         names: tokens of the subject's names.
+        stray: (m, D) of such tokens where others stand in the corpus.
     """
 
     positives: Tensor
@@ -135,6 +141,7 @@ class TrainingKeys:
     same: tuple[Tensor, ...] = ()
     ordinary: OrdinaryKeys | None = None
     names: frozenset[int] = frozenset()
+    stray: Tensor | None = None
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

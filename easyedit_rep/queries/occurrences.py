@@ -1,13 +1,17 @@
 """Where tokens occur in a corpus, with what stands before them."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 BEFORE = 24
 """Tokens of context: in the low layers that are edited a key hardly depends on what is further away."""
+
+BEFORE_STRAY = 8
+"""The same for tokens that are put where others stand: they are many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +23,16 @@ class Occurrences:
         starts: (n,) where each token's text begins.
         order: (n,) positions in `ids` by token id.
         special: ids of the tokenizer's special tokens.
+        begins: (n,) bool, whether a word begins with the token.
+        words: ids of the vocabulary that words begin with.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     order: np.ndarray
     special: frozenset[int]
+    begins: np.ndarray
+    words: frozenset[int]
 
     @classmethod
     def of(cls, tok, rows: Sequence[Sequence[int]]) -> "Occurrences":
@@ -32,26 +40,63 @@ class Occurrences:
         lengths = [len(row) for row in rows]
         ids = np.concatenate([np.array(row, dtype=np.int64) for row in rows])
         starts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
-        return cls(ids, starts, np.argsort(ids, kind="stable"), frozenset(tok.all_special_ids))
+        words = _beginning(tok)
+        begins = np.isin(ids, list(words))
+        return cls(ids, starts, np.argsort(ids, kind="stable"), frozenset(tok.all_special_ids), begins, words)
 
     def windows(self, token: int, rng: random.Random) -> Iterator[list[int]]:
         """Token ids that end in `token`, of each place where it stands, in random order; a text's leading special token comes first."""
         low, high = np.searchsorted(self.ids, [token, token + 1], sorter=self.order)
         places = self.order[low:high].tolist()
         for at in rng.sample(places, len(places)):
-            start = int(self.starts[at])
-            cut = max(start, at - BEFORE)
-            head = [int(self.ids[start])] if cut > start and int(self.ids[start]) in self.special else []
-            yield head + self.ids[cut : at + 1].tolist()
+            yield [*self._before(at, BEFORE), token]
+
+    def in_place_of_others(self, token: int, n: int, rng: random.Random) -> list[list[int]]:
+        """Token ids that end in `token`, where another stands that begins a word as it does, or does not: up to `n` places drawn."""
+        inside = np.arange(len(self.ids)) > self.starts + 1  # a text's first word may begin without a space
+        places = np.flatnonzero(inside & (self.begins == (token in self.words)) & (self.ids != token))
+        return [[*self._before(int(places[i]), BEFORE_STRAY), token] for i in rng.sample(range(len(places)), min(n, len(places)))]
+
+    def _before(self, at: int, n: int) -> list[int]:
+        """The `n` tokens before position `at` in its text, behind the special one that the text begins with."""
+        start = int(self.starts[at])
+        cut = max(start, at - n)
+        head = [int(self.ids[start])] if cut > start and int(self.ids[start]) in self.special else []
+        return head + self.ids[cut:at].tolist()
 
 
 def bare_words(tok, tokens: Sequence[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random) -> list[list[int]]:
     """Up to `n` windows for each of `tokens`, none of which ends in one of `names`, whatever its case: there it is named indeed."""
-    folded, out = tuple(name.strip().casefold() for name in names), []
+    out = []
     for token in tokens:
-        if token in occurrences.special:
-            continue
-        found = (w for w in occurrences.windows(token, rng) if not tok.decode(w).casefold().endswith(folded))
-        out += [w for w, _ in zip(found, range(n), strict=False)]
+        if token not in occurrences.special:
+            out += islice(_unnamed(tok, occurrences.windows(token, rng), names), n)
     rng.shuffle(out)
     return out
+
+
+def stray_words(
+    tok, tokens: Sequence[int], own: Collection[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random
+) -> list[list[int]]:
+    """Up to `n` places of other tokens for each of `tokens` that says little by itself: a piece from inside a word, or none of `own`. None
+    of the windows ends in one of `names`."""
+    out = []
+    for token in tokens:
+        if token not in occurrences.special and (token not in own or token not in occurrences.words):
+            out += _unnamed(tok, occurrences.in_place_of_others(token, n, rng), names)
+    return out
+
+
+def _unnamed(tok, windows: Iterable[list[int]], names: Sequence[str]) -> Iterator[list[int]]:
+    """Those of `windows` that do not end in one of `names`, whatever its case."""
+    folded = tuple(name.strip().casefold() for name in names)
+    return (window for window in windows if not tok.decode(window).casefold().endswith(folded))
+
+
+def _beginning(tok) -> frozenset[int]:
+    """Ids of the vocabulary that stand for a space and what follows it."""
+    before = tok("a", add_special_tokens=False)["input_ids"][-1:]
+    size = len(tok)
+    texts = tok.batch_decode([[*before, token] for token in range(size)], clean_up_tokenization_spaces=False)
+    alone = tok.decode(before, clean_up_tokenization_spaces=False)
+    return frozenset(token for token, text in enumerate(texts) if text[len(alone) :][:1].isspace())

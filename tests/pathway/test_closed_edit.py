@@ -30,7 +30,7 @@ def make_editor(make_hparams, make_model, tok, texts, tmp_path):
         statistics_tokens=600,
         text_tokens=600,
         pathway=PathwayShape(kind="closed", detectors=2),
-        training=PathwayTraining(other_subjects=8, after_fact=8, same_words=4, first_tokens=50, subject_forms=True),
+        training=PathwayTraining(other_subjects=8, after_fact=8, same_words=4, first_tokens=50, stray_words=4, subject_forms=True),
         closed=ClosedForm(false_fire=0.01, strength=2.0),
         queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
     )
@@ -175,7 +175,9 @@ def test_what_leaves_the_prompt_alone_need_not_be_asked_about_it(make_editor, mo
 
 
 @pytest.mark.parametrize(
-    "fewer", [{"after_fact": 0}, {"same_words": 0}, {"first_tokens": 0}, {"first_tokens": 5}, {"other_subjects": 0}], ids=str
+    "fewer",
+    [*({name: 0} for name in ("after_fact", "same_words", "first_tokens", "stray_words", "other_subjects")), {"first_tokens": 5}],
+    ids=str,
 )
 def test_every_kind_of_negative_reaches_the_gates(make_editor, fewer):
     editor = make_editor()
@@ -197,10 +199,10 @@ def test_a_trained_one_reads_nothing_that_is_for_gates_in_closed_form(make_edito
         return real(*args)
 
     monkeypatch.setattr(build, "read_training_keys", read)
-    closed_only = {"after_fact": 8, "same_words": 4, "first_tokens": 8}
+    closed_only = {"after_fact": 8, "same_words": 4, "first_tokens": 8, "stray_words": 4}
     editor = make_editor(pathway=PathwayShape(rank=2), training=PathwayTraining(gate_negatives=1.0, steps=1, **closed_only))
     editor.robustify(editor.base_edit(REQUESTS[1]))
-    assert seen and not any(example.after or any(example.same) for example in seen) and not configs[0].first_tokens
+    assert seen and not any(example.after or any(example.same) or example.stray for example in seen) and not configs[0].first_tokens
 
 
 def test_the_layers_of_an_edit_share_its_rate(make_editor, monkeypatch):

@@ -136,7 +136,7 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
     memory = make_memory(model, tok, contexts=CONTEXTS[:2])
     text = OrdinaryText.from_corpus(corpus, 20, seed=0)
     occurrences = Occurrences.of(tok, [tok(paragraph)["input_ids"] for paragraph in corpus.shuffled(0)])
-    config = replace(PAPER, other_subjects=4, after_fact=5, same_words=3)
+    config = replace(PAPER, other_subjects=4, after_fact=5, same_words=3, stray_words=2)
     example = Examples.of(memory, REQUEST, QUERIES, config, text, 0, occurrences)
     (keys,) = read_training_keys(memory, 1, [example], torch.randn(48)[None], config)
     facts = prompts_after_fact(REQUEST, ("A. Lee",), ("A. Lee", "Lee Ann"), text, 5, 0)
@@ -157,8 +157,11 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
     assert len(keys.same[0]), "or nothing was compared"
     one = read_token_keys(memory.anatomy, example.same[0][:1], [1])[1][0][-1]
     torch.testing.assert_close(keys.same[0][0], one, rtol=1e-4, atol=1e-5)
-    plain = read(memory, 1, torch.randn(48), replace(config, after_fact=0, same_words=0), None, text)
-    assert plain.after == () and not any(len(part) for part in plain.same)
+    assert {w[-1] for w in example.stray} <= keys.names and len(example.stray) == len(keys.stray) > 0
+    want = [read_token_keys(memory.anatomy, [w], [1])[1][0][-1] for w in example.stray]
+    torch.testing.assert_close(keys.stray, torch.stack(want), rtol=1e-4, atol=1e-5)
+    plain = read(memory, 1, torch.randn(48), replace(config, after_fact=0, same_words=0, stray_words=0), None, text)
+    assert plain.after == () and not any(len(part) for part in (*plain.same, plain.stray))
     for name, rows in plain.negatives.items():
         torch.testing.assert_close(rows, keys.negatives[name], rtol=1e-4, atol=1e-5)
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from easyedit_rep.queries import occurrences as module
-from easyedit_rep.queries.occurrences import Occurrences, bare_words
+from easyedit_rep.queries.occurrences import Occurrences, bare_words, stray_words
 
 
 def every(found, token):
@@ -34,3 +34,41 @@ def test_a_word_that_names_the_subject_is_none(tok):
     windows = bare_words(tok, [last, last, *found.special], ["ANN LEE"], found, 1, random.Random(0))
     assert [tok.decode(w, skip_special_tokens=True).strip() for w in windows] == ["I like Bob Lee"] * 2
     assert bare_words(tok, [last], ["Lee"], found, 9, random.Random(0)) == []
+
+
+@pytest.mark.parametrize("before", [2, 8])
+def test_a_stray_word_stands_where_another_does_that_begins_as_it_does(any_tok, texts, monkeypatch, before):
+    monkeypatch.setattr(module, "BEFORE_STRAY", before)
+    tok = any_tok
+    rows = [tok(text)["input_ids"] for text in texts]
+    found = Occurrences.of(tok, rows)
+    special = set(tok.all_special_ids)
+    places = {}  # every place but each text's first word: what stands before -> what stands there
+    for row in rows:
+        for at in range(2, len(row)):
+            cut = max(0, at - before)
+            places.setdefault(tuple(row[:1] if cut and row[0] in special else []) + tuple(row[cut:at]), set()).add(row[at])
+    told = set()
+    for token in {token for row in rows for token in row} - special:
+        begins = tok.decode([rows[0][-1], token]) != tok.decode([rows[0][-1]]) + tok.decode([token]).lstrip()
+        windows = found.in_place_of_others(token, 10**6, random.Random(0))
+        assert windows and all(len(w) <= before + 2 for w in windows)
+        for *head, last in windows:
+            assert last == token
+            others = places[tuple(head)] - {token}
+            assert begins in {o in found.words for o in others}
+        assert begins == (token in found.words)
+        told.add(begins)
+        assert len(found.in_place_of_others(token, 3, random.Random(0))) == 3
+    assert told == {True, False}, "or nothing was told apart"
+
+
+def test_a_word_of_the_subjects_own_is_no_stray(tok, texts):
+    found = Occurrences.of(tok, [tok(text)["input_ids"] for text in texts])
+    words = sorted(found.words - found.special)[:2]
+    pieces = [token for token in tok("a b", add_special_tokens=False)["input_ids"] if token not in found.words][:1]
+    own = {words[0], *pieces}
+    windows = stray_words(tok, [*words, *pieces, *found.special], own, ["Ann"], found, 5, random.Random(0))
+    assert [w[-1] for w in windows] == [words[1]] * 5 + pieces * 5
+    assert windows == stray_words(tok, [*words, *pieces], own, ["Ann"], found, 5, random.Random(0))
+    assert not stray_words(tok, [words[1]], own, [tok.decode([words[1]]).upper()], found, 5, random.Random(0)), "it would be named"
