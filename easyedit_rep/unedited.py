@@ -32,8 +32,8 @@ from .queries.occurrences import Occurrences
 log = logging.getLogger(__name__)
 
 LOOKED_THROUGH = 200_000
-"""Tokens of the corpus that bare words are looked for in: one that is not among them is rarer than any rate of false fires that could be
-told."""
+"""Tokens of the corpus that bare words are looked for in, and stray ones are put into: what is not among them is rarer than any rate of
+false fires that could be told."""
 
 PARAGRAPH = 256
 """Tokens of a paragraph of ordinary text that are read."""

@@ -9,6 +9,7 @@ import yaml
 
 from easyedit_rep import EditError, REPHyperParams
 from easyedit_rep.methods import METHODS as REGISTERED
+from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.rep_options import RepOptions
 
 FOLDER = Path(__file__).parents[1] / "hparams" / "REP"
@@ -76,8 +77,10 @@ def test_file_holds_the_papers_settings(method, name):
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(PAPERS)))
 def test_other_models_have_the_recommended_pathway(method, name):
     ours, tuned = (REPHyperParams.from_hparams(str(FOLDER / method / f"{stem}.yaml")).rep for stem in (name, "bench-llama"))
-    assert (ours.pathway, ours.training) == (tuned.pathway, tuned.training)
-    assert ours.closed == replace(tuned.closed, strength=1.0) and ours.text_tokens == 20_000
+    assert (ours.pathway, ours.text_tokens) == (tuned.pathway, 20_000)
+    # Of so little text stray words would crowd out most of what is mined, and tuned margins are those of gates that know them.
+    assert ours.training == replace(tuned.training, stray_words=0) and tuned.training.stray_words
+    assert ours.closed == ClosedForm(value_steps=tuned.closed.value_steps)
     assert replace(ours.queries, negative_count=2) == tuned.queries, "queries are the paper's"
 
 

@@ -72,12 +72,13 @@ class ClosedForm:
         ridge: ρ.
         spread: σ.
         text_weight: of C.
-        hard_share: share of the text's tokens, and of those that begin one, that come nearest and are made negatives of their own.
+        hard_share: share of the text's tokens, of those that begin one and of stray words that come nearest and are made negatives of their
+            own.
         hard_weight: their weight; the mean of the other groups has 1.
     """
 
     false_fire: float = 1e-6
-    margin: float = 0.65
+    margin: float = 0.6
     margin_around: float = 0.7
     strength: float = 1.0
     value_steps: int = 0

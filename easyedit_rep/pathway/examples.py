@@ -100,7 +100,8 @@ class Examples:
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
-        words = {i for space in ("", " ") for i in tok(space + request.subject, add_special_tokens=False)["input_ids"]}
+        spelt = [tok(space + request.subject, add_special_tokens=False)["input_ids"] for space in ("", " ")]
+        words = {token for ids in spelt for token in ids}
         own_word = tuple(p.ids[p.last] in words for p in located)
         after = []
         if config.after_fact and text is not None:
@@ -121,7 +122,8 @@ class Examples:
         stray: list[list[int]] = []
         if config.stray_words and occurrences is not None:
             rng = random.Random(f"stray/{seed}/{request.subject}")
-            stray = stray_words(tok, sorted(_names(located)), words, names, occurrences, config.stray_words, rng)
+            whole = (words & occurrences.words) | {spelt[0][0]}  # the subject may be meant wherever one of its words begins
+            stray = stray_words(tok, sorted(_names(located) - whole), names, occurrences, config.stray_words, rng)
         kinds = tuple(_kind(p, request, queries) for p in prompts)
         return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same, stray)
 
@@ -156,11 +158,22 @@ class Examples:
             spans = [(row[start:], row[p.first : p.last + 1]) for row, (p, start) in zip(after_rows, self.after, strict=True)]
             after = tuple(torch.cat(part) for part in zip(*spans, strict=True))
         *words, stray = (torch.stack([row[-1] for row in part]) if part else keys[:0] for part in ends)
-        names = _names(self.located)
-        kinds = self.kinds[1:]
         return TrainingKeys(
-            *(keys[1:], keys[0], star.to(keys), unit, groups, own, shut, others_last, kinds, own_word, after),
-            *(tuple(words), ordinary, names, stray),
+            positives=keys[1:],
+            prompt=keys[0],
+            mean=star.to(keys),
+            target=unit,
+            negatives=groups,
+            own=own,
+            shut=shut,
+            others_last=others_last,
+            kinds=self.kinds[1:],
+            own_word=own_word,
+            after=after,
+            same=tuple(words),
+            ordinary=ordinary,
+            names=_names(self.located),
+            stray=stray,
         )
 
 

@@ -46,8 +46,9 @@ class PathwayTraining:
         first_tokens: how many tokens of the vocabulary, names before all, are added to the text that collisions are mined from
             (`closed.hard_share`), each as the first of a text. Closed-form pathways only.
         stray_words: into how many places of the corpus each token of the training prompts' subjects is put, in the place of the one there:
-            "o" behind "Command", for "Suzuki Cerv·o", and "RA" in "one of the RA", for "Dickey, RA". These are none of the subject's own
-            words, which may name it wherever they stand. They join the text that collisions are mined from too. Closed-form pathways only.
+            "o" behind "Command", for "Suzuki Cerv·o", and "RA" in "one of the RA", for "Dickey, RA". Those that a word of the subject's own
+            begins with are left out: they may name it wherever they stand. They join the text that collisions are mined from, which should
+            be some hundred thousand tokens then (`text_tokens`). Closed-form pathways only.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
         gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
             not), or `bfloat16`, which halves the file of a saved edit.

@@ -1,7 +1,7 @@
 """Where tokens occur in a corpus, with what stands before them."""
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +11,7 @@ BEFORE = 24
 """Tokens of context: in the low layers that are edited a key hardly depends on what is further away."""
 
 BEFORE_STRAY = 8
-"""The same for tokens that are put where others stand: they are many."""
+"""The same for tokens that are put where others stand: there are hundreds of them for an edit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +75,11 @@ def bare_words(tok, tokens: Sequence[int], names: Sequence[str], occurrences: Oc
     return out
 
 
-def stray_words(
-    tok, tokens: Sequence[int], own: Collection[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random
-) -> list[list[int]]:
-    """Up to `n` places of other tokens for each of `tokens` that says little by itself: a piece from inside a word, or none of `own`. None
-    of the windows ends in one of `names`."""
+def stray_words(tok, tokens: Sequence[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random) -> list[list[int]]:
+    """Up to `n` places of other tokens for each of `tokens` with a letter or digit in it; none of the windows ends in one of `names`."""
     out = []
     for token in tokens:
-        if token not in occurrences.special and (token not in own or token not in occurrences.words):
+        if token not in occurrences.special and any(c.isalnum() for c in tok.decode([token])):
             out += _unnamed(tok, occurrences.in_place_of_others(token, n, rng), names)
     return out
 
@@ -94,7 +91,7 @@ def _unnamed(tok, windows: Iterable[list[int]], names: Sequence[str]) -> Iterato
 
 
 def _beginning(tok) -> frozenset[int]:
-    """Ids of the vocabulary that stand for a space and what follows it."""
+    """Ids of the vocabulary that stand for white space and what follows it."""
     before = tok("a", add_special_tokens=False)["input_ids"][-1:]
     size = len(tok)
     texts = tok.batch_decode([[*before, token] for token in range(size)], clean_up_tokenization_spaces=False)

@@ -158,6 +158,9 @@ def test_keys_behind_the_fact_and_of_bare_words(model, tok, make_memory, corpus)
     one = read_token_keys(memory.anatomy, example.same[0][:1], [1])[1][0][-1]
     torch.testing.assert_close(keys.same[0][0], one, rtol=1e-4, atol=1e-5)
     assert {w[-1] for w in example.stray} <= keys.names and len(example.stray) == len(keys.stray) > 0
+    spelt = [tok(space + word, add_special_tokens=False)["input_ids"] for space in ("", " ") for word in ("Ann", "Lee")]
+    begun = {next(token for token in ids if tok.decode([token]).strip()) for ids in spelt}
+    assert begun & keys.names and not begun & {w[-1] for w in example.stray}, "a word of the subject's own is no stray"
     want = [read_token_keys(memory.anatomy, [w], [1])[1][0][-1] for w in example.stray]
     torch.testing.assert_close(keys.stray, torch.stack(want), rtol=1e-4, atol=1e-5)
     plain = read(memory, 1, torch.randn(48), replace(config, after_fact=0, same_words=0, stray_words=0), None, text)
