@@ -118,12 +118,12 @@ class Examples:
             rng = random.Random(f"words/{seed}/{request.subject}")
             for mine, group in zip((True, False), same, strict=True):
                 last = dict.fromkeys(p.ids[p.last] for p, yes in zip(located, own_word, strict=True) if yes == mine)
-                group += bare_words(tok, list(last), names, occurrences, config.same_words, rng)
+                group += bare_words(list(last), names, occurrences, config.same_words, rng)
         stray: list[list[int]] = []
         if config.stray_words and occurrences is not None:
             rng = random.Random(f"stray/{seed}/{request.subject}")
             whole = (words & occurrences.words) | {spelt[0][0]}  # the subject may be meant wherever one of its words begins
-            stray = stray_words(tok, sorted(_names(located) - whole), names, occurrences, config.stray_words, rng)
+            stray = stray_words(sorted(_names(located) - whole), names, occurrences, config.stray_words, rng)
         kinds = tuple(_kind(p, request, queries) for p in prompts)
         return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same, stray)
 

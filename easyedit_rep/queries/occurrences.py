@@ -3,9 +3,11 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 BEFORE = 24
 """Tokens of context: in the low layers that are edited a key hardly depends on what is further away."""
@@ -23,16 +25,14 @@ class Occurrences:
         starts: (n,) where each token's text begins.
         order: (n,) positions in `ids` by token id.
         special: ids of the tokenizer's special tokens.
-        begins: (n,) bool, whether a word begins with the token.
-        words: ids of the vocabulary that words begin with.
+        tok: the tokenizer.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     order: np.ndarray
     special: frozenset[int]
-    begins: np.ndarray
-    words: frozenset[int]
+    tok: PreTrainedTokenizerBase
 
     @classmethod
     def of(cls, tok, rows: Sequence[Sequence[int]]) -> "Occurrences":
@@ -40,9 +40,20 @@ class Occurrences:
         lengths = [len(row) for row in rows]
         ids = np.concatenate([np.array(row, dtype=np.int64) for row in rows])
         starts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
-        words = _beginning(tok)
-        begins = np.isin(ids, list(words))
-        return cls(ids, starts, np.argsort(ids, kind="stable"), frozenset(tok.all_special_ids), begins, words)
+        return cls(ids, starts, np.argsort(ids, kind="stable"), frozenset(tok.all_special_ids), tok)
+
+    @cached_property
+    def words(self) -> frozenset[int]:
+        """Ids of the vocabulary that stand for white space and what follows it: words begin with them."""
+        before = self.tok("a", add_special_tokens=False)["input_ids"][-1:]
+        texts = self.tok.batch_decode([[*before, token] for token in range(len(self.tok))], clean_up_tokenization_spaces=False)
+        length = len(self.tok.decode(before, clean_up_tokenization_spaces=False))
+        return frozenset(token for token, text in enumerate(texts) if text[length:][:1].isspace())
+
+    @cached_property
+    def _begins(self) -> np.ndarray:
+        """(n,) bool: whether a word begins with the token."""
+        return np.isin(self.ids, list(self.words))
 
     def windows(self, token: int, rng: random.Random) -> Iterator[list[int]]:
         """Token ids that end in `token`, of each place where it stands, in random order; a text's leading special token comes first."""
@@ -54,7 +65,7 @@ class Occurrences:
     def in_place_of_others(self, token: int, n: int, rng: random.Random) -> list[list[int]]:
         """Token ids that end in `token`, where another stands that begins a word as it does, or does not: up to `n` places drawn."""
         inside = np.arange(len(self.ids)) > self.starts + 1  # a text's first word may begin without a space
-        places = np.flatnonzero(inside & (self.begins == (token in self.words)) & (self.ids != token))
+        places = np.flatnonzero(inside & (self._begins == (token in self.words)) & (self.ids != token))
         return [[*self._before(int(places[i]), BEFORE_STRAY), token] for i in rng.sample(range(len(places)), min(n, len(places)))]
 
     def _before(self, at: int, n: int) -> list[int]:
@@ -65,22 +76,22 @@ class Occurrences:
         return head + self.ids[cut:at].tolist()
 
 
-def bare_words(tok, tokens: Sequence[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random) -> list[list[int]]:
+def bare_words(tokens: Sequence[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random) -> list[list[int]]:
     """Up to `n` windows for each of `tokens`, none of which ends in one of `names`, whatever its case: there it is named indeed."""
     out = []
     for token in tokens:
         if token not in occurrences.special:
-            out += islice(_unnamed(tok, occurrences.windows(token, rng), names), n)
+            out += islice(_unnamed(occurrences.tok, occurrences.windows(token, rng), names), n)
     rng.shuffle(out)
     return out
 
 
-def stray_words(tok, tokens: Sequence[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random) -> list[list[int]]:
+def stray_words(tokens: Sequence[int], names: Sequence[str], occurrences: Occurrences, n: int, rng: random.Random) -> list[list[int]]:
     """Up to `n` places of other tokens for each of `tokens` with a letter or digit in it; none of the windows ends in one of `names`."""
     out = []
     for token in tokens:
-        if token not in occurrences.special and any(c.isalnum() for c in tok.decode([token])):
-            out += _unnamed(tok, occurrences.in_place_of_others(token, n, rng), names)
+        if token not in occurrences.special and any(c.isalnum() for c in occurrences.tok.decode([token])):
+            out += _unnamed(occurrences.tok, occurrences.in_place_of_others(token, n, rng), names)
     return out
 
 
@@ -88,12 +99,3 @@ def _unnamed(tok, windows: Iterable[list[int]], names: Sequence[str]) -> Iterato
     """Those of `windows` that do not end in one of `names`, whatever its case."""
     folded = tuple(name.strip().casefold() for name in names)
     return (window for window in windows if not tok.decode(window).casefold().endswith(folded))
-
-
-def _beginning(tok) -> frozenset[int]:
-    """Ids of the vocabulary that stand for white space and what follows it."""
-    before = tok("a", add_special_tokens=False)["input_ids"][-1:]
-    size = len(tok)
-    texts = tok.batch_decode([[*before, token] for token in range(size)], clean_up_tokenization_spaces=False)
-    alone = tok.decode(before, clean_up_tokenization_spaces=False)
-    return frozenset(token for token, text in enumerate(texts) if text[len(alone) :][:1].isspace())

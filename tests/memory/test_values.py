@@ -1,5 +1,7 @@
 """v*: the optimiser that replays a suffix from cached prefixes equals one that runs the whole model on whole sentences."""
 
+import warnings
+
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity, kl_div, nll_loss
@@ -161,6 +163,12 @@ def test_probability_is_the_mean_over_contexts(llama, tok):
     (value,) = optimise_values(anatomy, tok, 1, [task], config(v_num_grad_steps=1))
     each = [naive(anatomy, tok, 1, ValueTask(task.prompt, task.target, [c]), config(v_num_grad_steps=1))[0][0] for c in task.contexts]
     assert value.probability == pytest.approx(torch.tensor(each).neg().exp().mean().item(), rel=1e-4)
+
+
+def test_transformers_has_nothing_to_warn_of(model, tok):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimise_values(Anatomy(model), tok, 1, TASKS, config(v_num_grad_steps=1))
 
 
 def test_model_is_left_as_it_was(model, tok):

@@ -31,9 +31,9 @@ def test_windows_are_every_place_with_what_stands_before(tok, texts, monkeypatch
 def test_a_word_that_names_the_subject_is_none(tok):
     found = Occurrences.of(tok, [tok(text)["input_ids"] for text in ("I like Ann Lee", "I like Bob Lee", "They like ann lee.")])
     (last,) = tok(" Lee", add_special_tokens=False)["input_ids"][-1:]
-    windows = bare_words(tok, [last, last, *found.special], ["ANN LEE"], found, 1, random.Random(0))
+    windows = bare_words([last, last, *found.special], ["ANN LEE"], found, 1, random.Random(0))
     assert [tok.decode(w, skip_special_tokens=True).strip() for w in windows] == ["I like Bob Lee"] * 2
-    assert bare_words(tok, [last], ["Lee"], found, 9, random.Random(0)) == []
+    assert bare_words([last], ["Lee"], found, 9, random.Random(0)) == []
 
 
 @pytest.mark.parametrize("before", [2, 8])
@@ -66,7 +66,7 @@ def test_a_stray_word_stands_where_another_does_that_begins_as_it_does(any_tok, 
 def test_stray_words_have_a_letter_and_name_nothing(tok, texts):
     found = Occurrences.of(tok, [tok(text)["input_ids"] for text in texts])
     mother, comma = tok(" mother", add_special_tokens=False)["input_ids"][-1], tok(",", add_special_tokens=False)["input_ids"][-1]
-    windows = stray_words(tok, [mother, comma, *found.special], ["Ann"], found, 5, random.Random(0))
+    windows = stray_words([mother, comma, *found.special], ["Ann"], found, 5, random.Random(0))
     assert [w[-1] for w in windows] == [mother] * 5
-    assert windows == stray_words(tok, [mother], ["Ann"], found, 5, random.Random(0))
-    assert not stray_words(tok, [mother], [tok.decode([mother]).upper()], found, 5, random.Random(0)), "it would be named"
+    assert windows == stray_words([mother], ["Ann"], found, 5, random.Random(0))
+    assert not stray_words([mother], [tok.decode([mother]).upper()], found, 5, random.Random(0)), "it would be named"
