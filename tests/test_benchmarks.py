@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from benchmarks import models, run
+from benchmarks import gates, models, run
 from benchmarks.common import Case, Setting
+from easyedit_rep.errors import EditError
+from easyedit_rep.rep_options import RepOptions
 
 
 def test_settings_of_a_larger_model_give_as_many_layers_of_a_smaller_one():
@@ -39,3 +41,19 @@ def test_peak_memory_is_of_the_case_whatever_its_title_says_there(monkeypatch, t
     with pytest.raises(ZeroDivisionError):
         run.peaks(Case("an edit, 30 to 30 steps", {"native: fast": None}, "native: fast"), "rome_edit", 2)
     assert started[0][-4:] == ["--cases", "rome_edit", "--memory-of", "2:native: fast"]
+
+
+def test_gates_are_asked_with_other_options_and_no_unknown_ones():
+    rep = gates.changed(RepOptions(), "closed.margin=0.75,text_tokens=50000,training.stray_words=3")
+    assert (rep.closed.margin, rep.text_tokens, rep.training.stray_words) == (0.75, 50_000, 3)
+    assert gates.changed(rep, "") is rep
+    for wrong in ("closed.margins=1", "text=5", "nothing.margin=1", "text_tokens.margin=1"):
+        with pytest.raises(EditError, match=wrong.partition("=")[0]):
+            gates.changed(RepOptions(), wrong)
+
+
+def test_where_a_subject_is_named_in_full(any_tok):
+    rows = [any_tok(text)["input_ids"] for text in ("Ann Lee lived in Paris. I like Ann Lee", "Lee Ann is", "Ann")]
+    found = gates.mentions(any_tok, rows, "Ann Lee").split([len(row) for row in rows])
+    told = [any_tok.decode([t for t, yes in zip(row, mask, strict=True) if yes]).split() for row, mask in zip(rows, found, strict=True)]
+    assert told == [["Ann", "Lee", "Ann", "Lee"], [], []] or told == [["Ann", "LeeAnn", "Lee"], [], []]

@@ -1,0 +1,137 @@
+"""What a closed-form gate lets in: names it was not made from, and everything else.
+
+    python benchmarks/gates.py --hparams hparams/REP/ROME/bench-llama.yaml --data ../shared/data/rep/valid.counterfact.json \\
+        --set closed.margin=0.6,closed.margin_around=0.7 --set training.stray_words=0
+
+Gates alone, of a method with one layer: what they are made from does not depend on the edit, so none is made. The YAML's corpus is cut in
+two: gates are made from its first part and asked at every token of the rest. A token of the subject's name, in full, counts for no fire of
+its own gate. The other columns: percent of the facts' queries at one of whose name's tokens, in the edited prompt, the gate opens.
+"""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import pandas
+import torch
+import typer
+import yaml
+from rich.console import Console
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from easyedit_rep import EditError, EditRequest, RobustEditor
+from easyedit_rep.bench.compare import known_only
+from easyedit_rep.commands.bench import print_cells
+from easyedit_rep.datasets.records import load_records
+from easyedit_rep.hparams import load_hparams
+from easyedit_rep.memory.keys import read_token_keys
+from easyedit_rep.memory.tokens import locate
+from easyedit_rep.pathway import RepConfig, RepLayer
+from easyedit_rep.pathway.closed import solve_layer
+from easyedit_rep.pathway.examples import Examples, read_training_keys
+from easyedit_rep.pathway.ordinary import read_text
+from easyedit_rep.rep_options import RepOptions
+from easyedit_rep.unedited import PARAGRAPH
+
+
+def changed(rep: RepOptions, changes: str) -> RepOptions:
+    """`rep` with "block.option=value" or "option=value", several separated by commas.
+
+    Raises:
+        EditError: there is no such option.
+    """
+    for change in filter(None, changes.split(",")):
+        path, _, value = change.partition("=")
+        *block, name = path.split(".")
+        new = {name: yaml.safe_load(value)}
+        try:
+            rep = replace(rep, **{block[0]: replace(getattr(rep, block[0]), **new)} if block else new)
+        except (AttributeError, TypeError):
+            raise EditError(f"--set {change}: rep has no option {path}") from None
+    return rep
+
+
+def made(editor: RobustEditor, requests: Sequence[EditRequest]) -> RepLayer:
+    """A layer with a gate for each of `requests`, called by their numbers."""
+    rep, memory, (layer,) = editor.hparams.rep, editor.memory, editor.hparams.layers
+    ordinary, text, occurrences = editor.unedited.negatives(rep.training, "closed")
+    shape = RepConfig(target_modules=["x"], inference_mode=True, kind="closed", detectors=rep.pathway.detectors)
+    module = RepLayer(editor.anatomy.projection(layer), "0", shape)
+    moment = memory.covariances[layer].moment.float() if layer in memory.covariances else None
+    unused = torch.zeros(1, editor.anatomy.key_size(layer))  # k*, which only pathways of the paper's kind are trained towards
+    for i, request in enumerate(tqdm(requests, desc="gates", unit="fact")):
+        if i:
+            module.update_layer(str(i), shape)
+        example = Examples.of(memory, request, editor.queries(request), rep.training, text, rep.seed, occurrences)
+        (keys,) = read_training_keys(memory, layer, [example], unused, rep.training, ordinary[layer])
+        solve_layer(module, keys, str(i), rep.closed, moment)
+    return module
+
+
+def mentions(tok, rows: Sequence[Sequence[int]], subject: str) -> Tensor:
+    """(n,) bool over the tokens of all `rows`: those of the subject's name, in full."""
+    ids, found = torch.tensor([token for row in rows for token in row]), []
+    for space in ("", " "):
+        name = torch.tensor(tok(space + subject.strip(), add_special_tokens=False)["input_ids"])
+        where = (ids.unfold(0, len(name), 1) == name).all(-1).nonzero()
+        found.append((where + torch.arange(len(name))).flatten())
+    return torch.zeros(len(ids), dtype=torch.bool).index_fill(0, torch.cat(found), True)
+
+
+@torch.no_grad()
+def measured(editor: RobustEditor, requests: Sequence[EditRequest], held_out: Sequence[str]) -> dict[str, str]:
+    """One row of the table."""
+    module, tok, (layer,) = made(editor, requests), editor.tok, editor.hparams.layers
+    rows = [tok(text, truncation=True, max_length=PARAGRAPH)["input_ids"] for text in held_out]
+    text = read_text(editor.anatomy, rows, [layer])[layer].float()
+    fires, opened = torch.zeros(len(text), dtype=torch.bool), {}
+    for i, request in enumerate(requests):
+        fires |= (module.gate_logit(text, str(i)).squeeze(-1) > 0) & ~mentions(tok, rows, request.subject)
+        queries = editor.queries(request)
+        for kind in ("rephrase", "shuffle"):
+            for domain in ("in_domain", "out_of_domain"):
+                names = [locate(tok, request.located.with_subject(name)) for name in getattr(getattr(queries, kind), domain)]
+                keys = read_token_keys(editor.anatomy, [p.ids for p in names], [layer])[layer] if names else ()
+                spans = [row[p.first : p.last + 1] for row, p in zip(keys, names, strict=True)]
+                acting = [bool((module.gate_logit(span, str(i)) > 0).any()) for span in spans]
+                opened.setdefault(f"{kind} {domain.replace('_domain', '').replace('_', '-')}", []).extend(acting)
+    shares = {name: f"{100 * sum(each) / max(1, len(each)):.1f}" for name, each in opened.items()}
+    return {"tokens": str(len(text)), "fires in 10,000": f"{1e4 * fires.float().mean().item():.2f}", **shares}
+
+
+def main(
+    hparams: Annotated[Path, typer.Option(help="A YAML under hparams/REP with a closed-form pathway in one layer.")],
+    data: Annotated[Path, typer.Option(help="Facts, of which known ones are taken.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help="block.option=value,…; a row for each, after the YAML's own.")] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="Facts drawn by the seed; all if left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Which facts are drawn.")] = 0,
+    share: Annotated[float, typer.Option(min=0.1, max=0.9, help="Of the corpus's lines, that gates are made from.")] = 0.65,
+    style: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
+) -> None:
+    """Make the facts' gates with every setting, and show what they let in."""
+    h = load_hparams(str(hparams))
+    if h.rep.pathway.kind != "closed" or len(h.layers) != 1 or not h.rep.corpus:
+        raise EditError(f"{hparams}: wants rep.pathway.kind: closed, a text file as rep.corpus, and one layer")
+    lines = Path(h.rep.corpus).read_text(encoding="utf-8").splitlines(keepends=True)
+    cut = round(share * len(lines))
+    held_out = [line.strip() for line in lines[cut:] if line.strip() and not line.strip().startswith("=")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "text.txt")
+        path.write_text("".join(lines[:cut]), encoding="utf-8")
+        h.stats_dir, h.rep = None, replace(h.rep, corpus=str(path))
+        editor = RobustEditor.from_hparams(h)
+        known = known_only(editor, load_records(data), Console(stderr=True).print)
+        requests = random.Random(seed).sample(known, min(n or len(known), len(known)))
+        table = []
+        for changes in ("", *(settings or ())):
+            twin = RobustEditor(type(h)(**{**vars(h), "rep": changed(h.rep, changes)}), editor.model, editor.tok)
+            table.append({"method": changes or hparams.name, **measured(twin, requests, held_out)})
+        print_cells(pandas.DataFrame(table), style)
+
+
+if __name__ == "__main__":
+    typer.run(main)
