@@ -51,9 +51,12 @@ class Occurrences:
         return frozenset(token for token, text in enumerate(texts) if text[length:][:1].isspace())
 
     @cached_property
-    def _begins(self) -> np.ndarray:
-        """(n,) bool: whether a word begins with the token."""
-        return np.isin(self.ids, list(self.words))
+    def _inner(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of tokens that stand inside a word, and of those that a word begins with. Neither holds a text's first word, which may
+        begin without a space."""
+        begins = np.isin(self.ids, list(self.words))
+        inner = np.arange(len(self.ids)) > self.starts + 1
+        return np.flatnonzero(inner & ~begins), np.flatnonzero(inner & begins)
 
     def windows(self, token: int, rng: random.Random) -> Iterator[list[int]]:
         """Token ids that end in `token`, of each place where it stands, in random order; a text's leading special token comes first."""
@@ -64,8 +67,8 @@ class Occurrences:
 
     def in_place_of_others(self, token: int, n: int, rng: random.Random) -> list[list[int]]:
         """Token ids that end in `token`, where another stands that begins a word as it does, or does not: up to `n` places drawn."""
-        inside = np.arange(len(self.ids)) > self.starts + 1  # a text's first word may begin without a space
-        places = np.flatnonzero(inside & (self._begins == (token in self.words)) & (self.ids != token))
+        places = self._inner[token in self.words]
+        places = places[self.ids[places] != token]
         return [[*self._before(int(places[i]), BEFORE_STRAY), token] for i in rng.sample(range(len(places)), min(n, len(places)))]
 
     def _before(self, at: int, n: int) -> list[int]:
