@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from .config import build, check_keys, read_yaml
 from .errors import EditError
 from .methods import METHODS, get_method
+from .pathway.closed import pathway_layers
 from .rep_options import RepOptions
 
 
@@ -82,6 +83,11 @@ class REPHyperParams:
             raise EditError(f"mom2_dtype: {self.mom2_dtype!r} is neither float32 nor float64 (sums over a corpus overflow float16)")
 
     ALG_NAME: ClassVar[str] = "REP"
+
+    @property
+    def pathway_layers(self) -> list[int]:
+        """Those of `layers` in which an edit has a pathway."""
+        return pathway_layers(self.layers, self.rep.fits_values)
 
     @property
     def alg_name(self) -> str:

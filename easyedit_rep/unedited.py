@@ -52,12 +52,13 @@ class Unedited:
 
     def __init__(self, hparams: REPHyperParams, anatomy: Anatomy, tok, ledger: Ledger):
         self.hparams, self.anatomy, self.tok, self.ledger = hparams, anatomy, tok, ledger
-        self._first: dict[int, tuple[Sequence[int], Mapping[int, Tensor]]] = {}  # by how many tokens were asked for
+        self._text: dict[int, Tensor] = {}  # by layer
+        self._first: dict[tuple[int, int], tuple[Sequence[int], Tensor]] = {}  # by how many tokens were asked for, and by layer
 
     def on(self, anatomy: Anatomy, ledger: Ledger) -> "Unedited":
         """The same for a copy of the model; what has been read serves both."""
         twin = Unedited(self.hparams, anatomy, self.tok, ledger)
-        shared = ("corpus", "text", "occurrences", "text_keys", "_first", "queries")
+        shared = ("corpus", "text", "occurrences", "_text", "_first", "queries")
         made = {name: value for name, value in vars(self).items() if name in shared}
         vars(twin).update(made, memory=replace(self.memory, anatomy=anatomy))
         return twin
@@ -152,22 +153,20 @@ class Unedited:
     def occurrences(self) -> Occurrences:
         return Occurrences.of(self.tok, self._rows(LOOKED_THROUGH, self.hparams.rep.seed))
 
-    @cached_property
-    def text_keys(self) -> Mapping[int, Tensor]:
-        """{layer: (text_tokens, D)} keys of ordinary text."""
-        rep = self.hparams.rep
-        rows = self._rows(rep.text_tokens, rep.seed + 1) if rep.text_tokens else []
-        with pathways_disabled(self.anatomy.model), self.ledger.unedited():
-            return read_text(self.anatomy, rows, self.hparams.layers)
-
     def ordinary(self, first: int) -> Mapping[int, OrdinaryKeys]:
-        """{layer: keys of ordinary text, and of `first` tokens that begin one}, for gates that learn when to stay shut."""
-        if first not in self._first:
-            tokens = first_tokens(self.anatomy, self.tok, first, self.hparams.rep.seed)
-            with pathways_disabled(self.anatomy.model), self.ledger.unedited():
-                self._first[first] = tokens, read_first(self.anatomy, self.tok, tokens, self.hparams.layers)
-        tokens, keys = self._first[first]
-        return {layer: OrdinaryKeys(text, keys[layer], tokens) for layer, text in self.text_keys.items()}
+        """{layer: keys of ordinary text, and of `first` tokens that begin one} for each layer with a pathway: gates learn from them when to
+        stay shut."""
+        rep, layers = self.hparams.rep, self.hparams.pathway_layers
+        with pathways_disabled(self.anatomy.model), self.ledger.unedited():
+            if missing := [layer for layer in layers if layer not in self._text]:
+                rows = self._rows(rep.text_tokens, rep.seed + 1) if rep.text_tokens else []
+                self._text |= read_text(self.anatomy, rows, missing)
+            if missing := [layer for layer in layers if (first, layer) not in self._first]:
+                tokens = first_tokens(self.anatomy, self.tok, first, rep.seed)
+                found = read_first(self.anatomy, self.tok, tokens, missing)
+                self._first |= {(first, layer): (tokens, keys) for layer, keys in found.items()}
+        asked = {layer: self._first[first, layer] for layer in layers}
+        return {layer: OrdinaryKeys(self._text[layer], keys, tokens) for layer, (tokens, keys) in asked.items()}
 
     def _rows(self, n_tokens: int, seed: int) -> Sequence[Sequence[int]]:
         """Token ids of paragraphs of the corpus, in an order fixed by `seed`."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.corpus import Corpus
+from ..errors import EditError
 from ..memory.covariance import Sample
 from ..memory.keys import read_token_keys
 from ..pathway.layer import RepLayer
@@ -37,11 +38,19 @@ class Gates:
 
     Attributes:
         n_tokens: tokens of the corpus that are read, drawn by the run's seed.
+
+    Raises:
+        EditError: on construction, edits have no pathway in the study's layer.
     """
 
     study: Study
     corpus: Corpus
     n_tokens: int = 20_000
+
+    def __post_init__(self):
+        gated = self.study.editor.hparams.pathway_layers
+        if self.study.layer not in gated:
+            raise EditError(f"layer: edits have no pathway in {self.study.layer}: choose {' or '.join(map(str, gated))}")
 
     @cached_property
     def sample(self) -> Sample:

@@ -27,6 +27,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     config = anatomy.model.config.get_text_config()
     dtype = anatomy.weight(hparams.layers[0]).dtype
     size, hidden, vocabulary = anatomy.key_size(hparams.layers[0]), config.hidden_size, config.vocab_size
+    gated = len(hparams.pathway_layers)
     layers, above = len(hparams.layers), anatomy.n_layers - min(hparams.layers)
     tensors = [t for t in (*anatomy.model.parameters(), *anatomy.model.buffers()) if t.device == device]  # tied ones come once
     written = [anatomy.weight(layer) for layer in hparams.layers]
@@ -50,20 +51,20 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
     if hparams.rep.pathways and hparams.rep.pathway.kind == "closed":
         # In float32: C, the sum of all second moments, that of one detector, and the factor of that.
-        need["pathway"] = 4 * 4 * size * size + 4 * (hparams.rep.pathway.detectors + 1) * size * layers
+        need["pathway"] = 4 * 4 * size * size + 4 * (hparams.rep.pathway.detectors + 1) * size * gated
         held = (hparams.rep.pathway.detectors + 1) * (size + 1)
     elif hparams.rep.pathways:
         shape = hparams.rep.pathway
         held = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1
-        need["pathway"] = 4 * 4 * held + 4 * held * (layers - 1)
+        need["pathway"] = 4 * 4 * held + 4 * held * (gated - 1)
     if hparams.rep.pathways:
         if batch:
-            need["pathways of the batch"] = 4 * held * layers * (hparams.batch_size - 1)
-        kept = dtype.itemsize * hidden * (layers > 1)  # what comes into a layer, on the way to the next
+            need["pathways of the batch"] = 4 * held * gated * (hparams.batch_size - 1)
+        kept = dtype.itemsize * hidden * (gated > 1)  # what comes into a layer, on the way to the next
         need["reading keys"] = token_budget(device) * ((3 * dtype.itemsize + 4) * size + kept)
         if hparams.rep.pathway.kind == "closed" or hparams.rep.training.gate_negatives:
             first = hparams.rep.training.of_kind(hparams.rep.pathway.kind).first_tokens
-            tokens = (hparams.rep.text_tokens + first) * layers + first  # a layer's first ones again, without the subject's own
+            tokens = (hparams.rep.text_tokens + first) * gated + first  # a layer's first ones again, without the subject's own
             need["keys of text"] = dtype.itemsize * tokens * size
     # Before the first edit, if there are no statistics yet: float64 sums, a product and, on a GPU, rows.
     collecting = 8 * size * (size * (layers + 1) + (token_budget(device) if device.type == "cuda" else 0))

@@ -1,4 +1,4 @@
-"""Pathways around a base edit: for every request one adapter in each edited layer."""
+"""Pathways around a base edit: for every request one adapter in each edited layer, or where its value is fitted in the lowest one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,14 +14,14 @@ from ..memory.keys import read_outputs
 from ..memory.tokens import locate
 from ..memory.values import ValueConfig
 from ..methods.base import BaseEdit, Memory
-from .closed import ClosedForm, solve_layer
+from .closed import ClosedForm, pathway_layers, solve_layer
 from .config import RepConfig
 from .examples import Examples, read_training_keys, rows_of
 from .layer import RepLayer
 from .model import detached_state
 from .ordinary import OrdinaryKeys
 from .training import PathwayTraining, train_layer
-from .value_fit import ValueTexts, fit_value, keys_of_values, moved_output
+from .value_fit import ValueTexts, fit_value, keys_of_values
 
 HELD = 2**28
 """Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 130 million. As many at most are kept of
@@ -54,6 +54,9 @@ def build_pathways(
     No gradient crosses a layer (REP, appendix B.3). The keys of a layer are read with everything below it as it will be at test: the
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
+    A fitted value is all that an edit changes, so it takes one pathway, in the lowest layer: that layer's keys no edit moves, neither
+    this one nor those before and after it, where in the layers above gates that were made on one model's keys are asked on another's.
+
     Where a closed-form pathway of a strength other than 1, or with a fitted value, leaves its own prompt without the edited answer, it is
     made of strength 1 and with nothing fitted, so that the prompt's value is the base method's: Success is never paid for robustness.
     With `leave` in its shape it leaves that prompt's key as it is.
@@ -62,18 +65,19 @@ def build_pathways(
         examples: one for each request, in the order of `base.keys`.
         ordinary: {layer: keys of ordinary text and of words that begin one}.
         closed: how pathways of that kind are made; `config` then only says what they are made from.
-        values: texts for each request, and how values are optimised, where those of closed-form pathways are to be fitted: in the highest
-            layer, once all are made.
+        values: texts for each request, and how values are optimised, where those of closed-form pathways are to be fitted, once all are
+            made.
 
     Returns:
         per request {layer: pathway tensors}; and {layer: last losses per request, or what `solve_layer` tells}.
     """
-    anatomy, layers = memory.anatomy, sorted(base.deltas)
+    anatomy, layers = memory.anatomy, pathway_layers(base.deltas, values is not None)
     tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
     stronger = shape.kind == "closed" and (values is not None or closed.strength != 1) and shape.leave is None
-    closed = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
+    strength = 1.0 if values is not None else closed.strength  # of the keys; values are fitted from there
+    solved = replace(closed, false_fire=closed.false_fire / len(layers), strength=strength)  # the rate is an edit's
     groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
     climbs: list[Climb | None] = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
     hidden = anatomy.model.config.get_text_config().hidden_size
@@ -94,7 +98,7 @@ def build_pathways(
                 keys = read_training_keys(memory, layer, [examples[i] for i in some], base.keys[layer][some], config, others, climb)
                 for i, k in zip(some, keys, strict=True):
                     if shape.kind == "closed":
-                        losses[layer].append(solve_layer(module, k, names[i], closed, moment))
+                        losses[layer].append(solve_layer(module, k, names[i], solved, moment))
                     else:
                         losses[layer].append(train_layer(module, k, names[i], config, seed))
                 del keys, k  # before the next are read
@@ -105,11 +109,12 @@ def build_pathways(
             if layer in running:
                 base.deltas[layer].add_to(running[layer])
                 below.enter_context(_acting(anatomy.projection(layer), module))
-    own = [{layer: s["rep_key.weight"] / closed.strength for layer, s in pathway.items()} for pathway in tensors] if stronger else []
+    own = [{layer: s["rep_key.weight"] / strength for layer, s in pathway.items()} for pathway in tensors] if stronger else []
     if values is not None:
-        for i, told in enumerate(_fit_values(memory, base, modules, names, values, closed)):
-            tensors[i][layers[-1]] = detached_state(modules[layers[-1]], names[i])
-            losses[layers[-1]][i] |= told
+        (lowest,) = layers
+        for i, told in enumerate(_fit_values(memory, base, modules[lowest], names, values, closed)):
+            tensors[i][lowest] = detached_state(modules[lowest], names[i])
+            losses[lowest][i] |= told
     if stronger:
         requests = [example.request for example in examples]
         with _edited(memory, base, modules):
@@ -135,25 +140,32 @@ def _edited(memory: Memory, base: BaseEdit, modules: Mapping[int, RepLayer]) -> 
 def _fit_values(
     memory: Memory,
     base: BaseEdit,
-    modules: Mapping[int, RepLayer],
+    module: RepLayer,
     names: Sequence[str],
     values: tuple[Sequence[ValueTexts], ValueConfig],
     closed: ClosedForm,
 ) -> list[dict[str, float]]:
-    """Fit the value of each request's pathways, and write the keys that have it in the highest layer."""
-    anatomy, (texts, config), top = memory.anatomy, values, max(modules)
+    """Fit the value of each request's pathway in `module`, of the lowest layer, and write the keys that have it."""
+    anatomy, (texts, config) = memory.anatomy, values
+    lowest, highest = min(base.deltas), max(base.deltas)
     prompts = [locate(memory.tok, text.request.located) for text in texts]
-    before = read_outputs(anatomy, prompts, top)
+
+    def outputs() -> tuple[Tensor, ...]:
+        return tuple(read_outputs(anatomy, prompts, layer) for layer in (lowest, highest))
+
+    before = outputs()
     with _edited(memory, base, {}):
-        keys = [{layer: module.part("rep_key", name).weight[:, 0] for layer, module in modules.items()} for name in names]
-        starts = torch.stack([moved_output(anatomy, *pair) for pair in zip(prompts, keys, strict=True)]) - before
-        weight = anatomy.weight(top)
-    weight = weight.T if anatomy.is_transposed(top) else weight
-    found = [fit_value(anatomy, memory.tok, top, text, start, config, closed) for text, start in zip(texts, starts, strict=True)]
-    changes = keys_of_values(weight, _moment(memory, top), torch.stack([change for change, _ in found]))
+        own, whole = (after - raw for after, raw in zip(outputs(), before, strict=True))
+        weight = anatomy.weight(lowest)
+    weight = weight.T if anatomy.is_transposed(lowest) else weight
+    found = [
+        fit_value(anatomy, memory.tok, lowest, text, closed.strength * change, config, closed)
+        for text, change in zip(texts, whole, strict=True)
+    ]
+    more = keys_of_values(weight, _moment(memory, lowest), torch.stack([value for value, _ in found]) - own)
     with torch.no_grad():
-        for name, change in zip(names, changes, strict=True):
-            modules[top].part("rep_key", name).weight[:, 0] += change
+        for name, change in zip(names, more, strict=True):
+            module.part("rep_key", name).weight[:, 0] += change
     return [told for _, told in found]
 
 

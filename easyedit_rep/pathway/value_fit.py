@@ -1,10 +1,10 @@
 """The value of a closed-form pathway, fitted so that the model answers behind other wordings too.
 
 Where a gate opens at the subject's name and the name is not the last word ("Toyota Cresta, the sedan, is produced by"), s·v* stands at
-the name, but the model reads the answer off the words behind it: v* was optimised for prompts in which there are none. So r, what the
-edited weights and the moved keys change in the residual stream behind the highest edited layer, at the bare prompt's subject, is optimised
-further, as v* was (ROME, section 3.1), on the model as it is before the edit. It is added at one token of each text, which must then be
-answered by it alone:
+the name, but the model reads the answer off the words behind it: v* was optimised for prompts in which there are none. So r, what is added
+to the residual stream behind the lowest edited layer where the pathway opens, is optimised further, as v* was (ROME, section 3.1), on the
+model as it is before the edit. It begins as r₀ = s times what the edit, all layers of it, changes there at the bare prompt's subject. It
+is added at one token of each text, which must then be answered by it alone:
 
     mean over groups of [ mean over prompts of −log p(target) / n_target ]  +  Σ over kinds w · mean over kept prompts of −log p(its answer)
         +  v_weight_decay · ‖r‖ / ‖r₀‖²                                     with ‖r‖ at most value_norm · ‖r₀‖
@@ -13,12 +13,12 @@ answered by it alone:
              those of in-domain rephrases and appositions by rule
     kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the model's own, w in `KEPT_WEIGHTS`
 
-by Adam from r₀, what it is; of all it comes by the best is taken. Of the keys that the highest layer's edited weight maps onto r − r₀ the
-one that is most like a key of text (`keys_of_values`) is added to that layer's.
+by Adam from r₀; of all it comes by the best is taken. Of the keys that the layer's edited weight maps onto r the one that is, next to the
+bare prompt's, most like a key of text (`keys_of_values`) is stored.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +27,9 @@ from torch import Tensor
 from ..anatomy import Anatomy
 from ..errors import EditError
 from ..evaluation.predict import predict
-from ..memory.keys import read_outputs
 from ..memory.linear import fast_linears
 from ..memory.replay import frozen, replayed_names
-from ..memory.tokens import Located, Prompt, batches, continuation_of
+from ..memory.tokens import Prompt, batches, continuation_of
 from ..memory.value_batch import Batch, Row, losses
 from ..memory.values import REPLAYED_TOKENS, ValueConfig
 from ..queries import Queries
@@ -111,28 +110,10 @@ def check_fits(anatomy: Anatomy) -> None:
         raise EditError(f"rep.closed.value_steps: {name} need not add an MLP's output to its residual stream as it is: set it to 0")
 
 
-def moved_output(anatomy: Anatomy, prompt: Located, keys: Mapping[int, Tensor]) -> Tensor:
-    """(d,) float32: what the highest layer of `keys` ({layer: (D,)}) gives out at the prompt's subject's last token if there these are what
-    goes into the down-projections."""
-
-    def put(key: Tensor):
-        def hook(_module, args):
-            moved = args[0].clone()
-            moved[:, prompt.last] = key.to(moved)
-            return (moved, *args[1:])
-
-        return hook
-
-    with ExitStack() as stack:
-        for layer, key in keys.items():
-            stack.callback(anatomy.projection(layer).register_forward_pre_hook(put(key)).remove)
-        return read_outputs(anatomy, [prompt], max(keys))[0]
-
-
 def fit_value(
     anatomy: Anatomy, tok, layer: int, texts: ValueTexts, start: Tensor, config: ValueConfig, options: ClosedForm
 ) -> tuple[Tensor, dict[str, float]]:
-    """r − r₀ (d,) float32 of one request, on the model as it is before the edit; `start` is r₀ (d,), at the output of `layer`.
+    """r (d,) float32 of one request, on the model as it is before the edit; `start` is r₀ (d,), at the output of `layer`.
 
     The value is measured `value_steps` times, r₀ first, and is the best of these.
 
@@ -143,7 +124,7 @@ def fit_value(
         EditError: NaN loss.
     """
     if not start.any():
-        return torch.zeros_like(start), {}
+        return start, {}
     rows = texts.rows(anatomy, tok)
     value = start.clone().requires_grad_()
     best, least = start, float("inf")
@@ -173,7 +154,7 @@ def fit_value(
             optimiser.step()
             with torch.no_grad():
                 value *= (options.value_norm * start.norm() / value.norm().clamp(min=1e-12)).clamp(max=1.0)
-    return best - start, {"value_loss": least}
+    return best, {"value_loss": least}
 
 
 def keys_of_values(weight: Tensor, moment: Tensor | None, values: Tensor) -> Tensor:

@@ -149,6 +149,10 @@ def test_what_an_analysis_cannot_do_is_refused_by_name(study, make_study):
         bounds.measure(make_study(layers=[1, 2]), 0)
     with pytest.raises(EditError, match="analysis 'kees' is not one of keys"):
         analysis("kees")
+    fitted = replace(rep, pathway=replace(rep.pathway, kind="closed"), closed=replace(rep.closed, value_steps=2))
+    study = make_study(layers=[1, 2], layer=2, rep=fitted)
+    with pytest.raises(EditError, match="layer: edits have no pathway in 2: choose 1"):
+        gate.Gates(study, study.text(None), 200)
 
 
 @pytest.mark.parametrize("kind", ["paper", "closed"])

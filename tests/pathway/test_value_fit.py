@@ -15,7 +15,7 @@ from easyedit_rep.memory.values import ValueConfig
 from easyedit_rep.pathway import build, value_fit
 from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.pathway.training import PathwayTraining
-from easyedit_rep.pathway.value_fit import ValueTexts, fit_value, keys_of_values, moved_output
+from easyedit_rep.pathway.value_fit import ValueTexts, fit_value, keys_of_values
 from easyedit_rep.queries import Queries, Split
 from easyedit_rep.queries.forms import APPOSITIONS, names_with_tails
 from easyedit_rep.queries.negatives import OrdinaryText
@@ -123,27 +123,6 @@ def test_an_answer_is_read_behind_the_very_tokens_it_is_kept_behind(llama, tok):
             assert row.targets == [llama(torch.tensor([row.ids])).logits[0, -1].argmax().item()]
 
 
-def test_what_a_layer_gives_out_behind_given_keys(model, tok, located):
-    anatomy, prompt = Anatomy(model), located[1]
-    own = {layer: keys[1] for layer, keys in read_keys(anatomy, located, [0, 2]).items()}
-    torch.testing.assert_close(moved_output(anatomy, prompt, own), read_outputs(anatomy, [prompt], 2)[0], rtol=1e-4, atol=1e-4)
-    other = {layer: torch.randn(48, generator=torch.Generator().manual_seed(layer)) for layer in (0, 2)}
-    seen, handles = [], []
-    for layer, key in other.items():
-
-        def put(_module, args, key=key):
-            args[0][0, prompt.last] = key
-
-        handles.append(anatomy.projection(layer).register_forward_pre_hook(put))
-    handles.append(anatomy.layer(2).register_forward_hook(lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out)))
-    with torch.no_grad():
-        model(torch.tensor([prompt.ids]))
-    for handle in handles:
-        handle.remove()
-    torch.testing.assert_close(moved_output(anatomy, prompt, other), seen[0].reshape(-1, 32)[prompt.last], rtol=1e-4, atol=1e-4)
-    assert not any(m._forward_pre_hooks for m in model.modules())
-
-
 def by_hand(anatomy, heard, tok, layer, change):
     """The loss of `change`, one text after another through the whole model."""
 
@@ -172,23 +151,23 @@ def test_fitting_lowers_what_is_asked_of_it(make_model, tok, heard, family):
     before = {name: p.clone() for name, p in model.named_parameters()}
     losses = []
     for steps in (1, 2, 30):
-        change, told = fit_value(anatomy, tok, 1, heard, start, CONFIG, ClosedForm(value_steps=steps, value_norm=2.0))
-        assert (start + change).norm() <= 2.0 * start.norm() * (1 + 1e-6)
+        value, told = fit_value(anatomy, tok, 1, heard, start, CONFIG, ClosedForm(value_steps=steps, value_norm=2.0))
+        assert value.norm() <= 2.0 * start.norm() * (1 + 1e-6)
         losses.append(told["value_loss"])
     decay = CONFIG.v_weight_decay / start.norm().item()
     assert losses[0] == pytest.approx(by_hand(anatomy, heard, tok, 1, start) + decay, rel=1e-4)
     assert losses[2] < losses[1] < losses[0] - 1e-3
-    decay *= (start + change).norm().item() / start.norm().item()
-    assert losses[2] == pytest.approx(by_hand(anatomy, heard, tok, 1, start + change) + decay, rel=1e-4), "it is that of what is returned"
+    decay *= value.norm().item() / start.norm().item()
+    assert losses[2] == pytest.approx(by_hand(anatomy, heard, tok, 1, value) + decay, rel=1e-4), "it is that of what is returned"
     again, _ = fit_value(anatomy, tok, 1, heard, start, CONFIG, ClosedForm(value_steps=30, value_norm=2.0))
-    assert torch.equal(again, change)
+    assert torch.equal(again, value)
     assert all(torch.equal(before[name], p) and p.requires_grad for name, p in model.named_parameters())
 
 
 def test_no_value_grows_beyond_its_limit(llama, tok, heard):
     start = torch.ones(32)
-    change, _ = fit_value(Anatomy(llama), tok, 1, heard, start, CONFIG, ClosedForm(value_steps=5, value_norm=1.1))
-    assert (start + change).norm().item() == pytest.approx(1.1 * start.norm().item(), rel=1e-5)
+    value, _ = fit_value(Anatomy(llama), tok, 1, heard, start, CONFIG, ClosedForm(value_steps=5, value_norm=1.1))
+    assert value.norm().item() == pytest.approx(1.1 * start.norm().item(), rel=1e-5)
 
 
 def test_of_all_values_that_were_measured_the_best_is_kept(llama, tok, heard, monkeypatch):
@@ -203,12 +182,12 @@ def test_of_all_values_that_were_measured_the_best_is_kept(llama, tok, heard, mo
     (two, at_two), (five, at_five) = (
         fit_value(Anatomy(llama), tok, 1, heard, torch.ones(32), CONFIG, ClosedForm(value_steps=steps)) for steps in (2, 5)
     )
-    assert torch.equal(two, five) and at_two == at_five and two.any()
+    assert torch.equal(two, five) and at_two == at_five and not torch.equal(two, torch.ones(32))
 
 
 def test_an_edit_that_changes_nothing_has_nothing_to_fit(llama, tok, heard, make_editor):
-    change, told = fit_value(Anatomy(llama), tok, 1, heard, torch.zeros(32), CONFIG, ClosedForm(value_steps=5))
-    assert not change.any() and told == {}
+    value, told = fit_value(Anatomy(llama), tok, 1, heard, torch.zeros(32), CONFIG, ClosedForm(value_steps=5))
+    assert not value.any() and told == {}
     editor = make_editor(base="ROME", layers=(1,), strength=1.0)
     edit = editor.base_edit(REQUEST)
     nothing = replace(edit, deltas={layer: replace(delta, left=0 * delta.left) for layer, delta in edit.deltas.items()})
@@ -249,34 +228,39 @@ def test_keys_of_values_where_c_is_of_few_keys():
 
 
 @pytest.mark.parametrize(("family", "base", "layers"), [("llama", "MEMIT", (1, 2)), ("gpt2", "MEMIT", (1, 2)), ("llama", "ROME", (1,))])
-def test_only_the_highest_layers_key_has_another_value(make_editor, family, base, layers, monkeypatch):
-    """Ŵk̂ is what it was and r − r₀ more; where r₀ is what the edit and its pathways changed."""
+def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_editor, family, base, layers, monkeypatch):
+    """Its gate is the one it would have beside others above, its key is what Ŵ maps onto r more than onto Wk₀; r₀ is s times the edit's."""
     fitted, plain = (make_editor(family, base, layers, strength=2.0, value_steps=steps) for steps in (4, 0))
     monkeypatch.setattr(build, "predict", lambda _a, _t, asked, _targets: [Prediction((1,), (1,))] * len(asked))
     seen, real = [], build.fit_value
     monkeypatch.setattr(build, "fit_value", lambda *args: seen.append((args, real(*args))) or seen[-1][1])
-    editor, top = fitted, layers[-1]
+    editor, lowest, highest = fitted, layers[0], layers[-1]
+    plain.hparams.rep.closed = replace(plain.hparams.rep.closed, false_fire=0.2 * len(layers))  # the rate of all layers
     before = [p.clone() for p in editor.model.parameters()]
     base_edit = editor.base_edit(REQUEST)
     one, two = editor.robustify(base_edit), plain.robustify(plain.base_edit(REQUEST))
-    for layer in layers:
-        a, b = one.pathways[0].tensors[layer], two.pathways[0].tensors[layer]
-        assert torch.equal(a["rep_gate.weight"], b["rep_gate.weight"]) and torch.equal(a["rep_gate.bias"], b["rep_gate.bias"])
-        assert torch.equal(a["rep_key.weight"], b["rep_key.weight"]) == (layer != top)
-    ((args, (change, told)),) = seen
-    edited = editor.anatomy.weight(top).detach().T if editor.anatomy.is_transposed(top) else editor.anatomy.weight(top).detach()
-    edited = edited + base_edit.deltas[top].dense()
-    more = (one.pathways[0].tensors[top]["rep_key.weight"] - two.pathways[0].tensors[top]["rep_key.weight"])[:, 0]
-    torch.testing.assert_close(edited @ more, change, rtol=1e-3, atol=1e-4)
-    assert one.info["pathway"][top][0]["value_loss"] == told["value_loss"] and "value_loss" not in two.info["pathway"][top][0]
+    assert list(one.pathways[0].tensors) == [lowest] and list(two.pathways[0].tensors) == list(layers)
+    assert set(editor.unedited.ordinary(0)) == {lowest} and set(plain.unedited.ordinary(0)) == set(layers)
+    a, b = one.pathways[0].tensors[lowest], two.pathways[0].tensors[lowest]
+    assert torch.equal(a["rep_gate.weight"], b["rep_gate.weight"]) and torch.equal(a["rep_gate.bias"], b["rep_gate.bias"])
+    ((args, (value, told)),) = seen
+    assert args[2] == lowest and one.info["pathway"][lowest][0]["value_loss"] == told["value_loss"]
+    assert "value_loss" not in two.info["pathway"][highest][0]
 
-    (prompt,) = prompts = [locate(editor.tok, REQUEST.located)]
-    raw = read_outputs(editor.anatomy, prompts, top)[0]
+    prompts = [locate(editor.tok, REQUEST.located)]
+    raw = {layer: read_outputs(editor.anatomy, prompts, layer)[0] for layer in {lowest, highest}}
     with editor.installed(base_edit):
-        keys = {layer: tensors["rep_key.weight"][:, 0] for layer, tensors in two.pathways[0].tensors.items()}
-        torch.testing.assert_close(args[4], moved_output(editor.anatomy, prompt, keys) - raw, rtol=1e-3, atol=1e-3)
+        change = read_outputs(editor.anatomy, prompts, highest)[0] - raw[highest]
+    torch.testing.assert_close(args[4], 2.0 * change, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(value, args[4])
+
+    w = editor.anatomy.weight(lowest).detach()
+    w = w.T if editor.anatomy.is_transposed(lowest) else w
+    key = read_keys(editor.anatomy, prompts, [lowest])[lowest][0]
+    torch.testing.assert_close((w + base_edit.deltas[lowest].dense()) @ a["rep_key.weight"][:, 0] - w @ key, value, rtol=1e-3, atol=1e-3)
     handle = editor.install(one)
-    assert not torch.equal(read_outputs(editor.anatomy, prompts, top)[0], raw)
+    editor.anatomy.rewrite(lowest).part("rep_gate", handle.pathway_names[0]).bias.data.fill_(1e6)  # open wherever it is asked
+    torch.testing.assert_close(read_outputs(editor.anatomy, prompts, lowest)[0] - raw[lowest], value, rtol=1e-2, atol=1e-3)
     handle.undo()
     assert all(torch.equal(x, y) for x, y in zip(before, editor.model.parameters(), strict=True))
 
@@ -296,19 +280,17 @@ def test_every_request_of_a_batch_is_fitted_on_the_unedited_model(make_editor, m
     other = EditRequest("{} plays the", "Ann Lee", "violin")
     edit = editor.robustify(editor.base_edit(REQUEST, other))
     assert seen == [REQUEST, other]
-    assert all("value_loss" in told for told in edit.info["pathway"][2])
+    assert all("value_loss" in told for told in edit.info["pathway"][1])
 
 
 def test_no_fitted_value_costs_a_prompt_its_answer(make_editor, monkeypatch):
-    """Where the prompt is not answered with all in place, keys are those of strength 1, fitted to nothing."""
-    plain, editor = make_editor(value_steps=0), make_editor(strength=1.0)
-    want = plain.robustify(plain.base_edit(REQUEST)).pathways[0]
+    """Where the prompt is not answered with all in place, the key is the prompt's own, whatever the strength."""
+    editor = make_editor(strength=2.0)
     monkeypatch.setattr(build, "predict", lambda *_args: [Prediction((1,), (2,))])
     edit = editor.robustify(editor.base_edit(REQUEST))
-    found = edit.pathways[0]
-    for layer in (1, 2):
-        torch.testing.assert_close(found.tensors[layer]["rep_key.weight"], want.tensors[layer]["rep_key.weight"], rtol=1e-6, atol=0)
-    assert "value_loss" not in edit.info["pathway"][2][0]
+    key = read_keys(editor.anatomy, [locate(editor.tok, REQUEST.located)], [1])[1][0]
+    torch.testing.assert_close(edit.pathways[0].tensors[1]["rep_key.weight"][:, 0], key, rtol=1e-4, atol=1e-5)
+    assert "value_loss" not in edit.info["pathway"][1][0]
 
 
 def test_c_of_few_tokens_is_enough_to_fit_with(make_editor):
