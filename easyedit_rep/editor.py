@@ -23,6 +23,7 @@ from .memory.tokens import continuation_of, with_offsets
 from .memory.values import ValueConfig
 from .methods import BaseEdit, Memory, get_method
 from .pathway.build import build_pathways
+from .pathway.closed import pathway_layers
 from .pathway.config import RepConfig
 from .pathway.examples import Examples
 from .pathway.model import global_randomness_kept, pathways_disabled
@@ -178,8 +179,8 @@ class RobustEditor:
             self.check(request, queries=query)
         ordinary, text, occurrences = self.unedited.negatives(training, rep.pathway.kind)  # once, so before the clock starts
         start = time.perf_counter()
-        names = [self.anatomy.rewrite_name(layer) for layer in edit.deltas]
-        shape = RepConfig(target_modules=names, inference_mode=True, **asdict(rep.pathway))
+        names = [self.anatomy.rewrite_name(layer) for layer in pathway_layers(edit.deltas, rep.fits_values)]
+        shape = RepConfig(target_modules=names, inference_mode=True, value=rep.fits_values, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
             pairs = zip(edit.requests, queries, strict=True)
             examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences) for r, q in pairs]

@@ -94,19 +94,21 @@ def look(anatomy: Anatomy, layer: int, asked_of: Sequence[Forced], at: Sequence[
 
 
 class Place(NamedTuple):
-    """Where a question meets the edit: the token, its dose β, and how far the pathway moves the unedited value there (d,)."""
+    """Where a question meets the edit: the token, its dose β, how far the pathway moves the key there (D,), and what it adds to the value
+    (d,), None for nothing."""
 
     at: int
     dose: float
-    shift: Tensor
+    move: Tensor
+    more: Tensor | None
 
 
 def place(study: Study, delta: Delta, raw: Tensor, exact: Tensor, at: int | None) -> Place:
     """Of the raw keys (T, D) of a question, on the model as it is: at `at`, or, for None, at the token with the largest |β|."""
-    adapted = study.adapted(raw)
+    adapted, more = study.adapted(raw), study.added(raw)
     beta = doses(delta, adapted, exact)
     at = int(beta.abs().argmax()) if at is None else at
-    return Place(at, beta[at].item(), adapted[at] - raw[at])
+    return Place(at, beta[at].item(), adapted[at] - raw[at], None if more is None else more[at])
 
 
 def measure(study: Study, fact: int) -> dict:
@@ -141,11 +143,13 @@ def measure(study: Study, fact: int) -> dict:
 
 
 def _look_at_both(study: Study, asked_of: Sequence[Forced], places: dict[str, list[Place]], change: Tensor) -> list[Seen]:
-    """What the unedited model says, and the bounds of both arms; with REP they are from where the pathway puts the value, Wk̂."""
+    """What the unedited model says, and the bounds of both arms; with REP they are from where the pathway puts the value, Wk̂ (+ u)."""
     anatomy, layer = study.editor.anatomy, study.layer
     weight = anatomy.weight(layer).detach()
-    moves = torch.stack([p.shift for p in places["rep"]]).to(weight)
+    moves = torch.stack([p.move for p in places["rep"]]).to(weight)
     shift = (moves @ (weight if anatomy.is_transposed(layer) else weight.T)).to(change)
+    for row, met in zip(shift, places["rep"], strict=True):
+        row += 0 if met.more is None else met.more.to(row)
     starts = torch.stack([torch.zeros_like(shift), shift])
     at, other = ([p.at for p in places[arm]] for arm in ARMS)
     seen = look(anatomy, layer, asked_of, at, starts, change)

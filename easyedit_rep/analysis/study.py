@@ -100,6 +100,12 @@ class Study:
         with torch.no_grad():
             return module.adapt(raw) if isinstance(module, RepLayer) else raw
 
+    def added(self, raw: Tensor) -> Tensor | None:
+        """(n, d) float32: what the pathways in the model add to the values of adapted raw keys; None for nothing."""
+        module = self.editor.anatomy.rewrite(self.layer)
+        with torch.no_grad():
+            return module.moved(raw)[1] if isinstance(module, RepLayer) else None
+
     def text(self, corpus: str | None) -> Corpus:
         """The corpus of that name or file; the YAML's for None."""
         return self.editor.unedited.corpus if corpus is None else load_corpus(corpus)

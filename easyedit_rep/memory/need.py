@@ -51,8 +51,8 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
     if hparams.rep.pathways and hparams.rep.pathway.kind == "closed":
         # In float32: C, the sum of all second moments, that of one detector, and the factor of that.
-        need["pathway"] = 4 * 4 * size * size + 4 * (hparams.rep.pathway.detectors + 1) * size * gated
-        held = (hparams.rep.pathway.detectors + 1) * (size + 1)
+        held = (hparams.rep.pathway.detectors + 1) * (size + 1) + hidden * fitted
+        need["pathway"] = 4 * 4 * size * size + 4 * held * gated
     elif hparams.rep.pathways:
         shape = hparams.rep.pathway
         held = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1

@@ -31,29 +31,35 @@ def gate_logits(keys: Tensor, first: Sequence[nn.Linear], second: Sequence[nn.Li
 
 
 class DetectorBank:
-    """The detectors and keys of n closed-form pathways, asked in one product, and the key of the one that opens furthest looked up.
+    """The detectors and keys of n closed-form pathways, asked in one product, and the key of the one that opens furthest looked up, and its
+    value if any has one.
 
-    Parameters become views of the two matrices here, so writing to a parameter writes to these; one that is replaced or moved wants
+    Parameters become views of the matrices here, so writing to a parameter writes to these; one that is replaced or moved wants
     a new bank.
     """
 
-    def __init__(self, pathways: Sequence[tuple[nn.Linear, nn.Linear]], leave: Sequence[float]):
+    def __init__(self, pathways: Sequence[tuple[nn.Linear, nn.Linear, nn.Linear | None]], leave: Sequence[float]):
         """
         Args:
-            pathways: (detectors D -> p, key 1 -> D) of each, float32 or as the model was converted to.
+            pathways: (detectors D -> p, key 1 -> D, value 1 -> d or None) of each, float32 or as the model was converted to.
             leave: of each, the cosine with its key from which a key is left as it is.
         """
-        gates = [gate for gate, _ in pathways]
+        gates = [gate for gate, *_ in pathways]
         self.weight = _together([gate.weight for gate in gates])
         self.bias = _together([gate.bias for gate in gates])
-        self.keys = _together([key.weight for _, key in pathways]).view(len(pathways), -1)
+        self.keys = _together([key.weight for _, key, _ in pathways]).view(len(pathways), -1)
+        values = [value.weight for *_, value in pathways if value is not None]
+        self.values = _together(values).view(len(values), -1) if values else None
+        has = torch.tensor([value is not None for *_, value in pathways], device=self.weight.device)
+        self.has, self.row = has, (has.cumsum(0) - 1).clamp(min=0)
         sizes = torch.tensor([gate.out_features for gate in gates], device=self.weight.device)
         self.owner = torch.arange(len(gates), device=sizes.device).repeat_interleave(sizes)
         self.leave = torch.tensor(leave, device=sizes.device) if min(leave) <= 1 else None
 
-    def __call__(self, keys: Tensor, raw: Tensor) -> Tensor:
-        """`keys` (..., D) of any dtype with another key where a pathway opens at `raw`, the same before any pathway, in float32. Where the
-        one that opens furthest leaves the key as it is, no other moves it.
+    def __call__(self, keys: Tensor, raw: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`keys` (..., D) of any dtype with another key where a pathway opens at `raw`, the same before any pathway, in float32; and what
+        is added to the value of each, (..., d) float32, None for nothing. Where the one that opens furthest leaves the key as it is, no
+        other moves it.
 
         A CPU asks first whether any is open; a GPU would have to wait for the answer, and a compiled graph would break.
         """
@@ -62,19 +68,28 @@ class DetectorBank:
         # In float32, and several times, the tokens of a long prompt would take more of a GPU's memory than all else.
         rows = max(1, HIDDEN // keys.shape[-1])
         parts = zip(keys.flatten(0, -2).split(rows), raw.flatten(0, -2).split(rows), strict=True)
-        return torch.cat([self._moved(*part) for part in parts]).view_as(keys)
+        moved, values = zip(*(self._moved(*part) for part in parts), strict=True)
+        if all(value is None for value in values):
+            return torch.cat(moved).view_as(keys), None
+        size = self.values.shape[-1]
+        whole = torch.cat([raw.new_zeros(len(k), size) if v is None else v for k, v in zip(moved, values, strict=True)])
+        return torch.cat(moved).view_as(keys), whole.view(*keys.shape[:-1], size)
 
-    def _moved(self, keys: Tensor, raw: Tensor) -> Tensor:
+    def _moved(self, keys: Tensor, raw: Tensor) -> tuple[Tensor, Tensor | None]:
         margin, first = F.linear(raw, self.weight.float(), self.bias.float()).max(-1)
         opened = margin > 0
         if keys.device.type == "cpu" and not torch.compiler.is_compiling() and not opened.any():
-            return keys
+            return keys, None
         winner = self.owner[first]
         moved = F.embedding(winner, self.keys)
         if self.leave is not None:
             near = F.cosine_similarity(raw, moved.float(), dim=-1) >= self.leave[winner]
             moved = torch.where(near[..., None], raw, moved.float())
-        return torch.where(opened[..., None], moved.to(keys.dtype), keys)
+        out = torch.where(opened[..., None], moved.to(keys.dtype), keys)
+        if self.values is None:
+            return out, None
+        values = F.embedding(self.row[winner], self.values).float()
+        return out, torch.where((opened & self.has[winner])[..., None], values, 0.0)
 
 
 def _one(keys: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:

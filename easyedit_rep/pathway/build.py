@@ -17,11 +17,11 @@ from ..methods.base import BaseEdit, Memory
 from .closed import ClosedForm, pathway_layers, solve_layer
 from .config import RepConfig
 from .examples import Examples, read_training_keys, rows_of
-from .layer import RepLayer
+from .layer import RepLayer, plus
 from .model import detached_state
 from .ordinary import OrdinaryKeys
 from .training import PathwayTraining, train_layer
-from .value_fit import ValueTexts, fit_value, keys_of_values
+from .value_fit import ValueTexts, fit_value
 
 HELD = 2**28
 """Numbers that the keys read at once may hold (1 GB): those of a request of a 7B model take some 130 million. As many at most are kept of
@@ -30,12 +30,23 @@ what comes into a layer."""
 
 @contextmanager
 def _acting(projection: nn.Module, pathways: RepLayer) -> Iterator[None]:
-    """`pathways` adapt what goes into `projection` inside, without being attached to the model."""
-    handle = projection.register_forward_pre_hook(lambda _module, args: (pathways.adapt(args[0]), *args[1:]))
+    """`pathways` adapt what goes into `projection`, and add to what comes out, inside, without being attached to the model."""
+    more: list[Tensor | None] = []
+
+    def before(_module, args):
+        keys, value = pathways.moved(args[0])
+        more.append(value)
+        return (keys, *args[1:])
+
+    handles = [
+        projection.register_forward_pre_hook(before),
+        projection.register_forward_hook(lambda _module, _args, values: plus(values, more.pop())),
+    ]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def build_pathways(
@@ -54,11 +65,13 @@ def build_pathways(
     No gradient crosses a layer (REP, appendix B.3). The keys of a layer are read with everything below it as it will be at test: the
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
-    A fitted value is all that an edit changes, so it takes one pathway, in the lowest layer: that layer's keys no edit moves, neither
-    this one nor those before and after it, where in the layers above gates that were made on one model's keys are asked on another's.
+    A fitted value is all that an edit is to change, so it takes one pathway, in the lowest layer: that layer's keys no edit moves, neither
+    this one nor those before and after it, where in the layers above gates that were made on one model's keys are asked on another's. It
+    is added to what the layer's memory returns and no key is sought that the memory maps onto it: such a key is many times as long as one
+    of text, and sixty D4S edits later its value was another by a fifth.
 
     Where a closed-form pathway of a strength other than 1, or with a fitted value, leaves its own prompt without the edited answer, it is
-    made of strength 1 and with nothing fitted, so that the prompt's value is the base method's: Success is never paid for robustness.
+    made of strength 1 and with nothing added, so that the prompt's value is the base method's: Success is never paid for robustness.
     With `leave` in its shape it leaves that prompt's key as it is.
 
     Args:
@@ -76,7 +89,7 @@ def build_pathways(
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
     stronger = shape.kind == "closed" and (values is not None or closed.strength != 1) and shape.leave is None
-    strength = 1.0 if values is not None else closed.strength  # of the keys; values are fitted from there
+    strength = closed.strength if values is None else 1.0  # of keys; else it is that of the value
     solved = replace(closed, false_fire=closed.false_fire / len(layers), strength=strength)  # the rate is an edit's
     groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
     climbs: list[Climb | None] = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
@@ -109,7 +122,6 @@ def build_pathways(
             if layer in running:
                 base.deltas[layer].add_to(running[layer])
                 below.enter_context(_acting(anatomy.projection(layer), module))
-    own = [{layer: s["rep_key.weight"] / strength for layer, s in pathway.items()} for pathway in tensors] if stronger else []
     if values is not None:
         (lowest,) = layers
         for i, told in enumerate(_fit_values(memory, base, modules[lowest], names, values, closed)):
@@ -120,9 +132,12 @@ def build_pathways(
         with _edited(memory, base, modules):
             answers = predict(anatomy, memory.tok, [r.text for r in requests], [r.target_new for r in requests])
         for i in [i for i, answer in enumerate(answers) if not answer.exact]:
-            losses[layers[-1]][i].pop("value_loss", None)
-            for layer, key in own[i].items():
-                tensors[i][layer]["rep_key.weight"] = key
+            losses[layers[0]][i].pop("value_loss", None)
+            for state in tensors[i].values():
+                if values is None:
+                    state["rep_key.weight"] /= closed.strength
+                else:
+                    state["rep_value.weight"].zero_()
     return tensors, losses
 
 
@@ -145,7 +160,7 @@ def _fit_values(
     values: tuple[Sequence[ValueTexts], ValueConfig],
     closed: ClosedForm,
 ) -> list[dict[str, float]]:
-    """Fit the value of each request's pathway in `module`, of the lowest layer, and write the keys that have it."""
+    """Fit the value of each request's pathway in `module`, of the lowest layer, and write what the edit itself lacks of it there."""
     anatomy, (texts, config) = memory.anatomy, values
     lowest, highest = min(base.deltas), max(base.deltas)
     prompts = [locate(memory.tok, text.request.located) for text in texts]
@@ -156,16 +171,13 @@ def _fit_values(
     before = outputs()
     with _edited(memory, base, {}):
         own, whole = (after - raw for after, raw in zip(outputs(), before, strict=True))
-        weight = anatomy.weight(lowest)
-    weight = weight.T if anatomy.is_transposed(lowest) else weight
     found = [
         fit_value(anatomy, memory.tok, lowest, text, closed.strength * change, config, closed)
         for text, change in zip(texts, whole, strict=True)
     ]
-    more = keys_of_values(weight, _moment(memory, lowest), torch.stack([value for value, _ in found]) - own)
     with torch.no_grad():
-        for name, change in zip(names, more, strict=True):
-            module.part("rep_key", name).weight[:, 0] += change
+        for name, (value, _), already in zip(names, found, own, strict=True):
+            module.part("rep_value", name).weight[:, 0] = value - already
     return [told for _, told in found]
 
 

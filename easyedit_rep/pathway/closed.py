@@ -1,10 +1,11 @@
 """The closed-form pathway: gates that are linear discriminants, in front of one stored key. No gate is trained.
 
 Where one of its detectors opens, the key becomes another, the same wherever that is: s·k₀, with k₀ the key of the edited prompt, at which
-the edit is exact, Ŵk̂ = s·v*; or with `value_steps`, in the lowest edited layer alone, one whose value was fitted, so that the model
-answers behind other wordings too (`value_fit.py`). That is two or three vectors, 132 kB in float32 at D = 11,008 with two detectors: for
-an edit, or without `value_steps` for each layer of it. With `leave`, a cosine, and nothing fitted, a key that is near s·k₀ already stays
-what it is, that of the edited prompt above all: what follows there ("… is not") is reached no further than by the base method.
+the edit is exact, Ŵk̂ = s·v*. With `value_steps` it is k₀, in the lowest edited layer alone, and a value is added to Ŵk₀ there that was
+fitted so that the model answers behind other wordings too (`value_fit.py`). With two detectors that is three vectors of length D for each
+layer, 132 kB in float32 at D = 11,008; or these once and one of length d, 148 kB at d = 4,096. With `leave`, a cosine, and nothing
+fitted, a key that is near s·k₀ already stays what it is, that of the edited prompt above all: what follows there ("… is not") is reached
+no further than by the base method.
 
 A detector is a direction w and a threshold. w separates the keys a pathway must catch (positives) from those it must leave alone:
 
@@ -66,8 +67,7 @@ class ClosedForm:
         margin_around: of the detector for other words.
         strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
             prompt would lose its answer by it; with `leave` that prompt's key is left as it is.
-        value_steps: steps of Adam in which the value of the moved key is fitted, which stands in the lowest edited layer alone; 0: it is
-            s·v*, in each edited layer.
+        value_steps: steps of Adam in which a value is fitted, which is added in the lowest edited layer alone; 0: it is s·v*, in each.
         value_lr: length of such a step, times what the edit changes in the residual stream (a learning rate of value_lr · ‖r₀‖ / √d).
         value_norm: how large that change may become by it, times what it was.
         ridge: ρ.

@@ -25,7 +25,7 @@ class RepConfig(PeftConfig):
     """Configuration of a robust edit pathway.
 
     `kind` says which one: `paper` (REP, section 4 and appendix B.3) is a gate and a projection that are trained and has all the sizes
-    below; `closed` is a linear gate in front of one stored key, both in closed form (`closed.py`), and has only `detectors` and `leave`.
+    below; `closed` is a linear gate in front of one stored key, both in closed form (`closed.py`), and has only what is marked so.
     """
 
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Full names of the down-projections."})
@@ -47,6 +47,7 @@ class RepConfig(PeftConfig):
         default=None,
         metadata={"help": "closed: keys whose cosine with the pathway's own is at least this stay as they are; None: none does."},
     )
+    value: bool = field(default=False, metadata={"help": "closed: a value of the pathway's own is added where it opens."})
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,9 +60,10 @@ class RepConfig(PeftConfig):
 
     @property
     def shape(self) -> dict[str, Any]:
-        """What a pathway is rebuilt from: REP's own fields, without where it sits. `leave` is left out where it is None: shapes then
-        equal those saved before it existed."""
-        out = {f.name for f in fields(PeftConfig)} | {"target_modules", "bundle"} | ({"leave"} if self.leave is None else set())
+        """What a pathway is rebuilt from: REP's own fields, without where it sits. `leave` and `value` are left out where they say nothing:
+        shapes then equal those saved before they existed."""
+        out = {f.name for f in fields(PeftConfig)} | {"target_modules", "bundle"}
+        out |= {name for name, absent in (("leave", self.leave is None), ("value", not self.value)) if absent}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in out}
 
     def at(self, module: str | None) -> "Parts":

@@ -30,6 +30,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
     margin      max over its detectors of w·k + b
     key         what k̂ is where the margin is above 0; else k, as also where k is so near to it already (`leave`, a cosine) that there is
                 nothing to move: where the edited prompt goes on otherwise ("… is not") the edit is as strong as the base method made it
+    value       of some, u: where it acts the down-projection gives out Wk̂ + u
 
     Of several that open at a token the one of the highest margin acts, alone (also before any of the other kind); of equal ones the
     first attached.
@@ -43,7 +44,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
     adapter `a` is called `a/i` here; its tensors stand in containers of their own, `rep_down_i`, under the adapter's name.
     """
 
-    adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out", "rep_gate", "rep_key")
+    adapter_layer_names = ("rep_down", "rep_up", "rep_gate_in", "rep_gate_out", "rep_gate", "rep_key", "rep_value")
     other_param_names = ("rep_count",)
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: RepConfig, module: str | None = None):
@@ -61,6 +62,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
         self.rep_dropout: dict[str, float] = {}
         self.rep_chain: dict[str, bool] = {}
         self.rep_leave: dict[str, float] = {}
+        self.rep_valued: dict[str, bool] = {}
         self.merged_adapters = []
         self._forget()
         # A quantised weight is packed, so its shape says nothing.
@@ -126,12 +128,12 @@ class RepLayer(nn.Module, BaseTunerLayer):
         """Take an adapter out."""
         self._forget()
         super().delete_adapter(adapter_name)
-        for table in (self.rep_kind, self.rep_threshold, self.rep_dropout, self.rep_chain, self.rep_leave):
+        for table in (self.rep_kind, self.rep_threshold, self.rep_dropout, self.rep_chain, self.rep_leave, self.rep_valued):
             for name in [name for name in table if name.partition("/")[0] == adapter_name]:
                 del table[name]
 
     def _add_pathway(self, adapter: str, i: int, config: RepConfig) -> None:
-        for group, layer in parts_of(config, self.in_features, self.base_layer.weight.device).items():
+        for group, layer in parts_of(config, self.in_features, self.out_features, self.base_layer.weight.device).items():
             self._container(numbered(group, i))[adapter] = layer
         name = f"{adapter}/{i}" if i else adapter
         self.rep_kind[name] = config.kind
@@ -141,6 +143,7 @@ class RepLayer(nn.Module, BaseTunerLayer):
             self.rep_chain[name] = config.chain
         else:
             self.rep_leave[name] = math.inf if config.leave is None else config.leave
+            self.rep_valued[name] = config.value
 
     def reset(self, adapter_name: str, generator: torch.Generator) -> None:
         """Draw the start weights of one trained pathway from `generator` (the distributions nn.Linear uses)."""
@@ -185,13 +188,17 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
     def adapt(self, keys: Tensor) -> Tensor:
         """k̂ for keys (..., D) of any dtype, in that dtype, from all active pathways."""
+        return self.moved(keys)[0]
+
+    def moved(self, keys: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`adapt`, and what is added to the value of each k̂, (..., d) float32; None for nothing."""
         trained, closed = ([], []) if self.disable_adapters else self._acting()
         if not trained and not closed:
-            return keys  # the very tensor
+            return keys, None  # the very tensor
         with torch.autocast(keys.device.type, enabled=False):
             raw = keys.float()
             out = self._trained(keys, raw, trained) if trained else keys
-            return self._detected(out, raw, closed) if closed else out
+            return self._detected(out, raw, closed) if closed else (out, None)
 
     def _acting(self) -> tuple[list[str], list[str]]:
         """The active pathways of either kind. Kept, since a thousand names take longer to sort than a token's products."""
@@ -207,10 +214,11 @@ class RepLayer(nn.Module, BaseTunerLayer):
         moved, touched = self._chained(raw, names) if any(self.rep_chain[name] for name in names) else self._summed(raw, names)
         return torch.where(touched, moved.to(keys.dtype), keys)
 
-    def _detected(self, keys: Tensor, raw: Tensor, names: list[str]) -> Tensor:
-        """`keys`, and where a detector of an active closed-form pathway opens, that pathway's key."""
+    def _detected(self, keys: Tensor, raw: Tensor, names: list[str]) -> tuple[Tensor, Tensor | None]:
+        """`keys`, and where a detector of an active closed-form pathway opens, that pathway's key; and values to add."""
         if self._bank is None:
-            parts = [(self.part("rep_gate", name), self.part("rep_key", name)) for name in names]
+            valued = [self.part("rep_value", name) if self.rep_valued[name] else None for name in names]
+            parts = [(self.part("rep_gate", name), self.part("rep_key", name), v) for name, v in zip(names, valued, strict=True)]
             self._bank = DetectorBank(parts, [self.rep_leave[name] for name in names])
         return self._bank(keys, raw)
 
@@ -236,16 +244,20 @@ class RepLayer(nn.Module, BaseTunerLayer):
         return moved, touched
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        keys = self.adapt(x)
-        values = self.base_layer(keys, *args, **kwargs)
+        keys, more = self.moved(x)
+        values = plus(self.base_layer(keys, *args, **kwargs), more)
         if self.disable_adapters or len(self.adapter_layer_names) == len(type(self).adapter_layer_names):
             return values
         changes = [getattr(self, group) for group in self.adapter_layer_names if group.startswith("rep_change")]
-        more = added(keys, getattr(self, "rep_right", {}), getattr(self, "rep_left", {}), changes, self.active_adapters)
-        return values if more is None else (values.float() + more).to(values.dtype)
+        return plus(values, added(keys, getattr(self, "rep_right", {}), getattr(self, "rep_left", {}), changes, self.active_adapters))
 
     def extra_repr(self) -> str:
         return f"pathways={self.pathways(list(self.rep_count))}, in_features={self.in_features}"
+
+
+def plus(values: Tensor, more: Tensor | None) -> Tensor:
+    """`values` of any dtype and `more` in float32, in that of `values`."""
+    return values if more is None else (values.float() + more).to(values.dtype)
 
 
 def numbered(group: str, i: int) -> str:

@@ -13,8 +13,7 @@ is added at one token of each text, which must then be answered by it alone:
              those of in-domain rephrases and appositions by rule
     kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the model's own, w in `KEPT_WEIGHTS`
 
-by Adam from r₀; of all it comes by the best is taken. Of the keys that the layer's edited weight maps onto r the one that is, next to the
-bare prompt's, most like a key of text (`keys_of_values`) is stored.
+by Adam from r₀; of all it comes by the best is taken. What r is more than the edited weight itself gives the bare prompt's key is stored.
 """
 
 from collections.abc import Sequence
@@ -155,30 +154,3 @@ def fit_value(
             with torch.no_grad():
                 value *= (options.value_norm * start.norm() / value.norm().clamp(min=1e-12)).clamp(max=1.0)
     return best, {"value_loss": least}
-
-
-def keys_of_values(weight: Tensor, moment: Tensor | None, values: Tensor) -> Tensor:
-    """The keys (n, D) that `weight` (d, D) maps onto `values` (n, d), of all the ones least in the norm of C⁻¹ (`moment`, (D, D); None: I):
-
-        k = C Wᵀ (W C Wᵀ)⁻¹ v
-
-    Of all keys with these values they are likeliest among keys of text, and a later edit, whose change is written under C⁻¹ times its
-    own key, changes their values least. Products are of float32, the d × d system is solved in float64, with as little on its diagonal as
-    it takes.
-
-    Raises:
-        EditError: it cannot be solved.
-    """
-    weight = weight.detach().float()
-    across = weight.T
-    if moment is not None:  # with a little of I in it, for a C of few keys
-        across = moment.to(weight) @ across + 1e-4 * moment.diagonal().mean().to(weight) * across
-    gram = (weight @ across).to("cpu" if weight.device.type == "mps" else weight.device, torch.float64)
-    diagonal = gram.diagonal().clone()
-    for relative in (1e-7, 1e-6, 1e-5, 1e-4, 1e-3):  # the first is the products' own error
-        gram.diagonal().copy_(diagonal + relative * diagonal.mean())
-        lower, info = torch.linalg.cholesky_ex(gram)
-        if info == 0:
-            solved = torch.cholesky_solve(values.to(gram).T, lower)
-            return (across @ solved.to(across)).T
-    raise EditError("W C Wᵀ is singular, so that no key has a pathway's fitted value: set rep.closed.value_steps: 0")

@@ -18,38 +18,55 @@ D = 48
 IDS = torch.tensor([[1, 17, 40, 99, 7, 250, 31, 8]])
 
 
-def closed(detectors=1, leave=None):
-    return RepConfig(target_modules=["x"], kind="closed", detectors=detectors, leave=leave, inference_mode=True)
+def closed(detectors=1, leave=None, value=False):
+    return RepConfig(target_modules=["x"], kind="closed", detectors=detectors, leave=leave, value=value, inference_mode=True)
 
 
 def fill(layer, name, seed):
-    """Detectors that are open at a tenth or so of the keys, and a key."""
+    """Detectors that are open at a tenth or so of the keys, a key, and a value if there is one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         gate, key = layer.rep_gate[name], layer.rep_key[name]
         gate.weight.copy_(torch.randn(gate.weight.shape, generator=generator))
         gate.bias.fill_(-1.2 * gate.in_features**0.5)
         key.weight.copy_(torch.randn(key.weight.shape, generator=generator))
+        if name in layer.rep_value:
+            layer.rep_value[name].weight.copy_(torch.randn(layer.out_features, 1, generator=generator))
 
 
-def make_layer(n, detectors=lambda i: 1 + i % 2, base=None):
-    layer = RepLayer(base or nn.Linear(D, 32), "p0", closed(detectors(0))).eval()
+def make_layer(n, detectors=lambda i: 1 + i % 2, base=None, valued=lambda i: False):
+    layer = RepLayer(base or nn.Linear(D, 32), "p0", closed(detectors(0), value=valued(0))).eval()
     for i in range(1, n):
-        layer.update_layer(f"p{i}", closed(detectors(i)))
+        layer.update_layer(f"p{i}", closed(detectors(i), value=valued(i)))
     for i in range(n):
         fill(layer, f"p{i}", i)
     layer.set_adapter([f"p{i}" for i in range(n)], inference_mode=True)
     return layer
 
 
-def one_by_one(layer, keys):
-    """In float64, name by name: the highest margin wins."""
-    best, out = torch.zeros(keys.shape[:-1], dtype=torch.float64), keys.double()
+def winners(layer, keys):
+    """In float64, name by name: {pathway: where it is the one with the highest margin}."""
+    margins = {}
     for name in layer.active_adapters:
         gate = layer.rep_gate[name]
-        margin = (keys.double() @ gate.weight.double().T + gate.bias.double()).amax(-1)
-        out = torch.where((margin > best)[..., None], layer.rep_key[name].weight[:, 0].double(), out)
-        best = torch.maximum(best, margin)
+        margins[name] = (keys.double() @ gate.weight.double().T + gate.bias.double()).amax(-1)
+    highest = torch.stack(list(margins.values())).amax(0)
+    return {name: (margin == highest) & (margin > 0) for name, margin in margins.items()}
+
+
+def one_by_one(layer, keys):
+    out = keys.double()
+    for name, here in winners(layer, keys).items():
+        out = torch.where(here[..., None], layer.rep_key[name].weight[:, 0].double(), out)
+    return out
+
+
+def values_one_by_one(layer, keys):
+    """What the layer gives out, in float64."""
+    out = one_by_one(layer, keys) @ layer.base_layer.weight.double().T + layer.base_layer.bias.double()
+    for name, here in winners(layer, keys).items():
+        if name in layer.rep_value:
+            out = out + torch.where(here[..., None], layer.rep_value[name].weight[:, 0].double(), 0.0)
     return out
 
 
@@ -102,6 +119,44 @@ def test_a_key_that_is_left_is_left_by_the_papers_kind_too(keys):
     assert torch.equal(layer.adapt(near), near)
 
 
+@pytest.mark.parametrize("valued", [lambda i: True, lambda i: i % 2 == 0, lambda i: i == 4])
+def test_the_one_that_acts_adds_its_value_if_it_has_one(keys, valued, monkeypatch, tmp_path):
+    layer = make_layer(5, valued=valued)
+    here = winners(layer, keys)
+    assert any(here[f"p{i}"].any() for i in range(5) if valued(i)) and not torch.stack(list(here.values())).any(0).all()
+    want = values_one_by_one(layer, keys)
+    torch.testing.assert_close(layer(keys).double(), want, rtol=1e-4, atol=1e-5)
+    shut = ~torch.stack(list(here.values())).any(0)
+    assert torch.equal(layer.moved(keys)[1][shut], torch.zeros(int(shut.sum()), 32))
+    twin = copy.deepcopy(layer)
+    fill(twin, "p4", 78)
+    torch.testing.assert_close(twin(keys).double(), values_one_by_one(twin, keys), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer(keys).double(), want, rtol=1e-4, atol=1e-5)
+    twin.double().float()
+    torch.testing.assert_close(twin(keys).double(), values_one_by_one(twin, keys), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.compile(copy.deepcopy(layer), backend="eager")(keys).double(), want, rtol=1e-4, atol=1e-5)
+    save_file(layer.state_dict(), tmp_path / "x.safetensors")
+    assert all(torch.equal(layer.state_dict()[name], value) for name, value in load_file(tmp_path / "x.safetensors").items())
+    monkeypatch.setattr(bank, "HIDDEN", 3 * D)  # of some parts none is open
+    torch.testing.assert_close(layer(keys).double(), want, rtol=1e-4, atol=1e-5)
+    layer.delete_adapter("p4")
+    torch.testing.assert_close(layer(keys).double(), values_one_by_one(layer, keys), rtol=1e-4, atol=1e-5)
+    layer._disable_adapters = True
+    assert torch.equal(layer(keys), layer.base_layer(keys))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_value_is_added_in_float32_and_shut_tokens_are_as_they_were(keys, dtype):
+    layer, keys = make_layer(3, valued=lambda i: True), keys.to(dtype)
+    layer.base_layer.to(dtype)
+    here, out = winners(layer, keys), layer(keys)
+    opened = torch.stack(list(here.values())).any(0)
+    plain = layer.base_layer(layer.adapt(keys))
+    assert out.dtype == dtype and torch.equal(out[~opened], plain[~opened]) and not torch.equal(out[opened], plain[opened])
+    want = plain.float() + sum(torch.where(here[n][..., None], layer.rep_value[n].weight[:, 0], 0.0) for n in here)
+    assert torch.equal(out, want.to(dtype))
+
+
 @pytest.mark.parametrize("leave", [0.0, -0.5, 1.0, float("nan")])
 def test_a_cosine_that_rounding_may_cross_is_refused(leave):
     for make in (lambda: closed(leave=leave), lambda: PathwayShape(kind="closed", leave=leave)):
@@ -109,9 +164,10 @@ def test_a_cosine_that_rounding_may_cross_is_refused(leave):
             make()
 
 
-def test_a_shape_says_leave_only_where_it_says_something():
+def test_a_shape_says_leave_and_value_only_where_they_say_something():
     assert "leave" not in closed().shape and closed(leave=0.8).shape["leave"] == 0.8
-    assert RepConfig(**closed(leave=0.8).shape).leave == 0.8
+    assert "value" not in closed().shape and closed(value=True).shape["value"] is True
+    assert RepConfig(**closed(leave=0.8).shape).leave == 0.8 and RepConfig(**closed(value=True).shape).value
 
 
 def test_order_of_pathways_does_not_matter(keys):
@@ -179,10 +235,11 @@ def test_inactive_and_disabled_ones_do_nothing(keys):
     assert layer.adapt(keys) is keys
 
 
-def test_an_edit_and_layer_of_llama_2_takes_132_kilobytes():
-    layer = RepLayer(nn.Linear(11008, 8, device="meta"), "a", closed(2))
+@pytest.mark.parametrize("value", [False, True])
+def test_an_edit_of_llama_2_takes_148_kilobytes(value):
+    layer = RepLayer(nn.Linear(11008, 4096, device="meta"), "a", closed(2, value=value))
     size = sum(p.numel() * p.element_size() for name, p in layer.named_parameters() if name.startswith("rep_"))
-    assert size == 3 * 11008 * 4 + 2 * 4
+    assert size == (3 * 11008 + 2 + 4096 * value) * 4
     assert size < 200_000
 
 
@@ -206,9 +263,9 @@ def test_kinds_are_checked_and_shapes_kept():
 # -- in a model ------------------------------------------------------------------------------------------------------------------
 
 
-def put(model, name="p", seed=0, detectors=2):
+def put(model, name="p", seed=0, detectors=2, value=True):
     names = [Anatomy(model).names.rewrite_module_tmp.format(i) for i in (1, 2)]
-    config = RepConfig(target_modules=names, kind="closed", detectors=detectors, inference_mode=True)
+    config = RepConfig(target_modules=names, kind="closed", detectors=detectors, value=value, inference_mode=True)
     state = {}
     for module_name in names:
         module = model.get_submodule(module_name)
@@ -229,7 +286,7 @@ def test_attach_acts_and_detach_restores(model):
     before = logits(model)
     put(model)
     assert not torch.allclose(logits(model), before)
-    put(model, "q", seed=5)
+    put(model, "q", seed=5, value=False)
     detach(model, "p")
     assert [list(layer.rep_count) for layer in layers_of(model).values()] == [["q"], ["q"]]
     detach(model, "q")
@@ -259,7 +316,7 @@ def test_padded_rows_and_the_cache_change_nothing(llama):
 def test_peft_saves_and_loads_it_under_any_name(make_model, family, tmp_path):
     model = make_model(family)
     names = [Anatomy(model).names.rewrite_module_tmp.format(i) for i in (1, 2)]
-    config = RepConfig(target_modules=names, kind="closed", detectors=2, inference_mode=True)
+    config = RepConfig(target_modules=names, kind="closed", detectors=2, value=True, inference_mode=True)
     wrapped = get_peft_model(copy.deepcopy(model), config, adapter_name="one").eval()
     for i, layer in enumerate(layers_of(wrapped).values()):
         fill(layer, "one", i)

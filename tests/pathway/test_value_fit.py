@@ -14,8 +14,9 @@ from easyedit_rep.memory.tokens import continuation, locate
 from easyedit_rep.memory.values import ValueConfig
 from easyedit_rep.pathway import build, value_fit
 from easyedit_rep.pathway.closed import ClosedForm
+from easyedit_rep.pathway.model import layers_of
 from easyedit_rep.pathway.training import PathwayTraining
-from easyedit_rep.pathway.value_fit import ValueTexts, fit_value, keys_of_values
+from easyedit_rep.pathway.value_fit import ValueTexts, fit_value
 from easyedit_rep.queries import Queries, Split
 from easyedit_rep.queries.forms import APPOSITIONS, names_with_tails
 from easyedit_rep.queries.negatives import OrdinaryText
@@ -192,7 +193,7 @@ def test_an_edit_that_changes_nothing_has_nothing_to_fit(llama, tok, heard, make
     edit = editor.base_edit(REQUEST)
     nothing = replace(edit, deltas={layer: replace(delta, left=0 * delta.left) for layer, delta in edit.deltas.items()})
     found = editor.robustify(nothing)
-    assert torch.isfinite(found.pathways[0].tensors[1]["rep_key.weight"]).all() and "value_loss" not in found.info["pathway"][1][0]
+    assert not found.pathways[0].tensors[1]["rep_value.weight"].any() and "value_loss" not in found.info["pathway"][1][0]
 
 
 @pytest.mark.parametrize("where", ["start", "model"])
@@ -204,32 +205,10 @@ def test_a_loss_that_is_no_number_is_told(llama, tok, heard, where):
         fit_value(Anatomy(llama), tok, 1, heard, start, CONFIG, ClosedForm(value_steps=2))
 
 
-@pytest.mark.parametrize("with_c", [True, False])
-def test_keys_of_values_are_the_least_of_all_that_have_them(with_c):
-    g = torch.Generator().manual_seed(0)
-    weight, values = torch.randn(6, 10, generator=g), torch.randn(3, 6, generator=g)
-    root = torch.randn(10, 10, generator=g, dtype=torch.float64)
-    moment = root @ root.T if with_c else torch.eye(10, dtype=torch.float64)
-    keys = keys_of_values(weight, moment if with_c else None, values)
-    torch.testing.assert_close(keys @ weight.T, values, rtol=1e-4, atol=1e-4)
-    # With C = RRᵀ and k = Rx, the least of kᵀC⁻¹k is the least of ‖x‖ at W R x = v: the pseudo-inverse.
-    root = torch.linalg.cholesky(moment + 1e-4 * moment.diagonal().mean() * torch.eye(10) if with_c else moment)
-    want = values.double() @ torch.linalg.pinv(weight.double() @ root).T @ root.T
-    torch.testing.assert_close(keys.double(), want, rtol=1e-3, atol=1e-3)
-
-
-def test_keys_of_values_where_c_is_of_few_keys():
-    g = torch.Generator().manual_seed(0)
-    weight, values, few = torch.randn(8, 12, generator=g), torch.randn(2, 8, generator=g), torch.randn(3, 12, generator=g).double()
-    keys = keys_of_values(weight, few.T @ few / 3, values)
-    torch.testing.assert_close(keys @ weight.T, values, rtol=0.1, atol=0.1)
-    with pytest.raises(EditError, match="W C Wᵀ is singular"):
-        keys_of_values(torch.zeros(8, 12), None, values)
-
-
 @pytest.mark.parametrize(("family", "base", "layers"), [("llama", "MEMIT", (1, 2)), ("gpt2", "MEMIT", (1, 2)), ("llama", "ROME", (1,))])
 def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_editor, family, base, layers, monkeypatch):
-    """Its gate is the one it would have beside others above, its key is what Ŵ maps onto r more than onto Wk₀; r₀ is s times the edit's."""
+    """Its gate is the one it would have beside others above, its key the prompt's own; with what is added r results. r₀ is s times the
+    edit's."""
     fitted, plain = (make_editor(family, base, layers, strength=2.0, value_steps=steps) for steps in (4, 0))
     monkeypatch.setattr(build, "predict", lambda _a, _t, asked, _targets: [Prediction((1,), (1,))] * len(asked))
     seen, real = [], build.fit_value
@@ -254,13 +233,17 @@ def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_editor, fam
     torch.testing.assert_close(args[4], 2.0 * change, rtol=1e-3, atol=1e-4)
     assert not torch.equal(value, args[4])
 
-    w = editor.anatomy.weight(lowest).detach()
-    w = w.T if editor.anatomy.is_transposed(lowest) else w
-    key = read_keys(editor.anatomy, prompts, [lowest])[lowest][0]
-    torch.testing.assert_close((w + base_edit.deltas[lowest].dense()) @ a["rep_key.weight"][:, 0] - w @ key, value, rtol=1e-3, atol=1e-3)
+    assert torch.equal(2.0 * a["rep_key.weight"], b["rep_key.weight"]), "at the prompt's own key the edit is exact"
+    with editor.installed(base_edit):
+        already = read_outputs(editor.anatomy, prompts, lowest)[0] - raw[lowest]
+    torch.testing.assert_close(a["rep_value.weight"][:, 0], value - already, rtol=1e-4, atol=1e-5)
+    assert "rep_value.weight" not in b
     handle = editor.install(one)
+    assert [name for name, _ in editor.model.named_modules() if name.endswith(handle.pathway_names[0])] and len(
+        layers_of(editor.model)
+    ) == 1
     editor.anatomy.rewrite(lowest).part("rep_gate", handle.pathway_names[0]).bias.data.fill_(1e6)  # open wherever it is asked
-    torch.testing.assert_close(read_outputs(editor.anatomy, prompts, lowest)[0] - raw[lowest], value, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(read_outputs(editor.anatomy, prompts, lowest)[0] - raw[lowest], value, rtol=1e-3, atol=1e-4)
     handle.undo()
     assert all(torch.equal(x, y) for x, y in zip(before, editor.model.parameters(), strict=True))
 
@@ -284,20 +267,35 @@ def test_every_request_of_a_batch_is_fitted_on_the_unedited_model(make_editor, m
 
 
 def test_no_fitted_value_costs_a_prompt_its_answer(make_editor, monkeypatch):
-    """Where the prompt is not answered with all in place, the key is the prompt's own, whatever the strength."""
+    """Where the prompt is not answered with all in place, nothing is added, and the key is the prompt's own, whatever the strength."""
     editor = make_editor(strength=2.0)
     monkeypatch.setattr(build, "predict", lambda *_args: [Prediction((1,), (2,))])
     edit = editor.robustify(editor.base_edit(REQUEST))
     key = read_keys(editor.anatomy, [locate(editor.tok, REQUEST.located)], [1])[1][0]
     torch.testing.assert_close(edit.pathways[0].tensors[1]["rep_key.weight"][:, 0], key, rtol=1e-4, atol=1e-5)
+    assert not edit.pathways[0].tensors[1]["rep_value.weight"].any()
     assert "value_loss" not in edit.info["pathway"][1][0]
+
+
+def test_whether_the_prompt_is_answered_is_asked_with_the_value_in_place(make_editor, monkeypatch):
+    editor, seen = make_editor(strength=2.0), []
+
+    def ask(anatomy, tok, *_args):
+        seen.append(read_outputs(anatomy, [locate(tok, REQUEST.located)], 1)[0])
+        return [Prediction((1,), (1,))]
+
+    monkeypatch.setattr(build, "predict", ask)
+    edit = editor.robustify(editor.base_edit(REQUEST))
+    editor.install(edit)
+    torch.testing.assert_close(seen[-1], read_outputs(editor.anatomy, [locate(editor.tok, REQUEST.located)], 1)[0], rtol=1e-4, atol=1e-5)
+    assert edit.pathways[0].tensors[1]["rep_value.weight"].any()
 
 
 def test_c_of_few_tokens_is_enough_to_fit_with(make_editor):
     editor = make_editor()
     editor.hparams.rep = replace(editor.hparams.rep, statistics_tokens=20)
     found = editor.robustify(editor.base_edit(REQUEST)).pathways[0]
-    assert all(torch.isfinite(tensors["rep_key.weight"]).all() for tensors in found.tensors.values())
+    assert all(torch.isfinite(tensors["rep_value.weight"]).all() for tensors in found.tensors.values())
 
 
 def test_what_cannot_be_fitted_is_refused(make_editor):
