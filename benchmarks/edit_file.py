@@ -28,10 +28,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--gate-ratio", type=float, default=0.1)
     parser.add_argument("--gate-dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--kind", choices=["paper", "closed"], default="paper", help="closed: two detectors")
+    parser.add_argument("--kind", choices=["paper", "closed"], default="paper", help="closed: two detectors, and a value")
     options = parser.parse_args()
     name = "model.layers.5.mlp.down_proj"
     config = RepConfig(target_modules=[name], rank=options.rank, gate_ratio=options.gate_ratio, kind=options.kind, detectors=2)
+    config.value = options.kind == "closed"
     layer = RepLayer(nn.Linear(options.keys, options.values, bias=False), "x", config)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.01)

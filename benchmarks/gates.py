@@ -58,7 +58,7 @@ def changed(rep: RepOptions, changes: str) -> RepOptions:
 def made(editor: RobustEditor, requests: Sequence[EditRequest]) -> RepLayer:
     """A layer with a gate for each of `requests`, called by their numbers."""
     rep, memory, (layer,) = editor.hparams.rep, editor.memory, editor.hparams.layers
-    ordinary, text, occurrences = editor.unedited.negatives(rep.training, "closed")
+    ordinary, text, occurrences = editor.unedited.negatives(rep.training, "closed", [layer])
     shape = RepConfig(target_modules=["x"], inference_mode=True, kind="closed", detectors=rep.pathway.detectors)
     module = RepLayer(editor.anatomy.projection(layer), "0", shape)
     moment = memory.covariances[layer].moment.float() if layer in memory.covariances else None

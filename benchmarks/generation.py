@@ -26,10 +26,10 @@ TOKENS = 64
 PROMPT = "The council met again in winter and"
 
 
-def _with_pathways(editor: RobustEditor, count: int, shape: PathwayShape) -> nn.Module:
+def _with_pathways(editor: RobustEditor, count: int, shape: PathwayShape, value: bool) -> nn.Module:
     model = copy.deepcopy(editor.model)
     names = [editor.anatomy.rewrite_name(layer) for layer in editor.hparams.layers]
-    config = RepConfig(target_modules=names, inference_mode=True, **asdict(shape))
+    config = RepConfig(target_modules=names, inference_mode=True, value=value, **asdict(shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for i in range(count):
@@ -60,7 +60,7 @@ def cases(setting: Setting) -> Iterator[Case]:
         target = COUNTS.get(count) if kind == "closed" else None
         yield Case(
             f"generation, {setting.model}, {name_of(setting.dtype)}, {name}",
-            {"no pathway": way(editor.model), name: way(_with_pathways(editor, count, shapes[kind]))},
+            {"no pathway": way(editor.model), name: way(_with_pathways(editor, count, shapes[kind], kind == "closed"))},
             "no pathway",
             lambda results: {"texts equal": float(len({tuple(out[0].tolist()) for out in results.values()}) == 1)},
             {name: target} if target else {},

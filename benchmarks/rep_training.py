@@ -34,7 +34,7 @@ class _Training:
         ((self.layer, _delta),) = edit.deltas.items()
         self.stars = edit.info["keys"][self.layer]
         self.shape = RepConfig(target_modules=[editor.anatomy.rewrite_name(self.layer)], **asdict(rep.pathway))
-        ordinary, text, _ = editor.unedited.negatives(self.config, rep.pathway.kind)
+        ordinary, text, _ = editor.unedited.negatives(self.config, rep.pathway.kind, [self.layer])
         self.ordinary = None if ordinary is None else ordinary[self.layer]
         self.examples = Examples.of(self.memory, request, editor.queries(request), self.config, text, rep.seed)
         self.keys = self.read()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pathway:
-    """A pathway of either kind: its shape and its tensors per edited layer ({layer: {"rep_gate.weight": …}})."""
+    """A pathway of either kind: its shape and its tensors in each layer that has any of it ({layer: {"rep_gate.weight": …}})."""
 
     config: RepConfig
     tensors: Mapping[int, Mapping[str, Tensor]]

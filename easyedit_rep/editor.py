@@ -177,9 +177,10 @@ class RobustEditor:
         queries = queries or [self.queries(request) for request in edit.requests]
         for request, query in zip(edit.requests, queries, strict=True):
             self.check(request, queries=query)
-        ordinary, text, occurrences = self.unedited.negatives(training, rep.pathway.kind)  # once, so before the clock starts
+        layers = pathway_layers(edit.deltas, rep.fits_values)
+        ordinary, text, occurrences = self.unedited.negatives(training, rep.pathway.kind, layers)  # once, so before the clock starts
         start = time.perf_counter()
-        names = [self.anatomy.rewrite_name(layer) for layer in pathway_layers(edit.deltas, rep.fits_values)]
+        names = [self.anatomy.rewrite_name(layer) for layer in layers]
         shape = RepConfig(target_modules=names, inference_mode=True, value=rep.fits_values, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
             pairs = zip(edit.requests, queries, strict=True)

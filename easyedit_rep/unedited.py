@@ -135,15 +135,15 @@ class Unedited:
         self.queries  # noqa: B018
         rep = self.hparams.rep
         if rep.pathways:
-            self.negatives(rep.training.of_kind(rep.pathway.kind), rep.pathway.kind)
+            self.negatives(rep.training.of_kind(rep.pathway.kind), rep.pathway.kind, self.hparams.pathway_layers)
 
-    def negatives(self, training: PathwayTraining, kind: str) -> Negatives:
-        """What `training` asks for, if pathways of that kind are taught when to stay shut at all."""
+    def negatives(self, training: PathwayTraining, kind: str, layers: Sequence[int]) -> Negatives:
+        """What `training` asks for, in these layers, if pathways of that kind are taught when to stay shut at all."""
         if kind != "closed" and not training.gate_negatives:
             return Negatives()
         text = self.text if training.other_subjects or training.after_fact else None
         occurrences = self.occurrences if training.same_words or training.stray_words else None
-        return Negatives(self.ordinary(training.first_tokens), text, occurrences)
+        return Negatives(self.ordinary(training.first_tokens, layers), text, occurrences)
 
     @cached_property
     def text(self) -> OrdinaryText:
@@ -153,10 +153,9 @@ class Unedited:
     def occurrences(self) -> Occurrences:
         return Occurrences.of(self.tok, self._rows(LOOKED_THROUGH, self.hparams.rep.seed))
 
-    def ordinary(self, first: int) -> Mapping[int, OrdinaryKeys]:
-        """{layer: keys of ordinary text, and of `first` tokens that begin one} for each layer with a pathway: gates learn from them when to
-        stay shut."""
-        rep, layers = self.hparams.rep, self.hparams.pathway_layers
+    def ordinary(self, first: int, layers: Sequence[int]) -> Mapping[int, OrdinaryKeys]:
+        """{layer: keys of ordinary text, and of `first` tokens that begin one}: gates learn from them when to stay shut."""
+        rep = self.hparams.rep
         with pathways_disabled(self.anatomy.model), self.ledger.unedited():
             if missing := [layer for layer in layers if layer not in self._text]:
                 rows = self._rows(rep.text_tokens, rep.seed + 1) if rep.text_tokens else []

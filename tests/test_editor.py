@@ -362,7 +362,7 @@ def test_statistics_are_made_where_they_are_used(make_editor, options, mom2, tar
 def test_negatives_for_the_gate(make_editor, options):
     options.training = PathwayTraining(steps=5, gate_negatives=1.0)
     editor = make_editor()
-    assert editor.unedited.ordinary(0)[1].text.shape == (100, 48)
+    assert editor.unedited.ordinary(0, [1])[1].text.shape == (100, 48)
     (request,) = make_requests(**facts(1))
     assert "gate" in editor.robustify(editor.base_edit(request)).info["pathway"][1][0]
 

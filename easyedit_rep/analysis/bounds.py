@@ -115,7 +115,7 @@ def measure(study: Study, fact: int) -> dict:
     """{"bounds": [β_min, β_max] of the edited prompt, "points": [{kind, domain, base, rep}]} of one fact.
 
     Of each question and arm: `dose`, the bounds from its own logits `low` and `high`, and whether it `held`: the new target is given
-    to a question about the subject, an unrelated one is answered as before. Where a pathway acts, dose 0 is the value Wk̂.
+    to a question about the subject, an unrelated one is answered as before. Where a pathway acts, dose 0 is the value Wk̂ (+ u).
 
     Raises:
         EditError: the base method writes several layers, or no rank-one change.

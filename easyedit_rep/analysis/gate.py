@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..datasets.corpus import Corpus
-from ..errors import EditError
 from ..memory.covariance import Sample
 from ..memory.keys import read_token_keys
 from ..pathway.layer import RepLayer
@@ -48,9 +47,7 @@ class Gates:
     n_tokens: int = 20_000
 
     def __post_init__(self):
-        gated = self.study.editor.hparams.pathway_layers
-        if self.study.layer not in gated:
-            raise EditError(f"layer: edits have no pathway in {self.study.layer}: choose {' or '.join(map(str, gated))}")
+        self.study.check_gated()
 
     @cached_property
     def sample(self) -> Sample:

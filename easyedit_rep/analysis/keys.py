@@ -22,6 +22,7 @@ def measure(study: Study, fact: int) -> dict:
     `before` and `after` are kᵀC⁻¹k* / k*ᵀC⁻¹k* with k* the subject's own key on the unedited model, k the key of a query, and for
     `after` k̂, with REP in the model. Kind `random` are other subjects' own keys: the baseline, and what must stay away.
     """
+    study.check_gated()
     editor, request = study.editor, study.facts[fact][1]
     queries = editor.queries(request)
     variants = asked(request, queries)

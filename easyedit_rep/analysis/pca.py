@@ -42,6 +42,7 @@ def measure(study: Study, fact: int) -> dict:
     The axes are those of the subject's keys before the edit and of other subjects' own keys together: without the others the plane
     would spread one subject's keys whatever their distances. What comes after is shown on the same axes.
     """
+    study.check_gated()
     editor, request = study.editor, study.facts[fact][1]
     queries = editor.queries(request)
     variants = asked(request, queries)

@@ -94,6 +94,12 @@ class Study:
         located = [locate(self.editor.tok, prompt) for prompt in prompts]
         return read_keys(self.editor.anatomy, located, [self.layer])[self.layer]
 
+    def check_gated(self) -> None:
+        """Raise `EditError` where edits have no pathway in the layer."""
+        gated = self.editor.hparams.pathway_layers
+        if self.layer not in gated:
+            raise EditError(f"layer: edits have no pathway in {self.layer}: choose {' or '.join(map(str, gated))}")
+
     def adapted(self, raw: Tensor) -> Tensor:
         """(n, D): what the pathways in the model make of raw keys; the keys themselves where there are none."""
         module = self.editor.anatomy.rewrite(self.layer)

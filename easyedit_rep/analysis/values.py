@@ -24,7 +24,8 @@ STATES = {"before": "unedited", "base": "base edit", "after": "with REP"}
 
 
 def measure(study: Study, fact: int) -> dict:
-    """{"points": [{kind, domain, before, base, after}]} of one fact: ‖Wk‖, ‖Ŵk‖ and ‖Ŵk̂‖ at the last token of the subject."""
+    """{"points": [{kind, domain, before, base, after}]} of one fact: ‖Wk‖, ‖Ŵk‖ and ‖Ŵk̂ (+ u)‖ at the last token of the subject."""
+    study.check_gated()
     editor, request = study.editor, study.facts[fact][1]
     queries = editor.queries(request)
     labelled: list[tuple[str, str, Prompt]] = [("prompt", "", request.located), *asked(request, queries)]
@@ -44,7 +45,7 @@ def measure(study: Study, fact: int) -> dict:
 
 
 def _norms(study: Study, prompts: Sequence[Prompt]) -> Tensor:
-    """(n,): norms of what the down-projection, with what stands in front of it, makes of the prompts' keys."""
+    """(n,): norms of what the down-projection, with the pathways around it, makes of the prompts' keys."""
     anatomy, keys = study.editor.anatomy, study.keys(prompts)
     with torch.no_grad():
         return anatomy.rewrite(study.layer)(keys.to(anatomy.weight(study.layer).dtype)).float().norm(dim=-1)

@@ -65,10 +65,10 @@ def build_pathways(
     No gradient crosses a layer (REP, appendix B.3). The keys of a layer are read with everything below it as it will be at test: the
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
-    A fitted value is all that an edit is to change, so it takes one pathway, in the lowest layer: that layer's keys no edit moves, neither
-    this one nor those before and after it, where in the layers above gates that were made on one model's keys are asked on another's. It
-    is added to what the layer's memory returns and no key is sought that the memory maps onto it: such a key is many times as long as one
-    of text, and sixty D4S edits later its value was another by a fifth.
+    A fitted value is all that an edit is to change, so it takes one pathway, in the lowest layer: no edit that begins there moves that
+    layer's keys, neither this one nor those before and after it, where in the layers above gates that were made on one model's keys are
+    asked on another's. It is added to what the layer's memory returns, and no key is sought that the memory maps onto it: such a key is
+    many times as long as one of text, and sixty D4S edits later its value was another by a fifth.
 
     Where a closed-form pathway of a strength other than 1, or with a fitted value, leaves its own prompt without the edited answer, it is
     made of strength 1 and with nothing added, so that the prompt's value is the base method's: Success is never paid for robustness.
@@ -166,7 +166,7 @@ def _fit_values(
     prompts = [locate(memory.tok, text.request.located) for text in texts]
 
     def outputs() -> tuple[Tensor, ...]:
-        return tuple(read_outputs(anatomy, prompts, layer) for layer in (lowest, highest))
+        return tuple(read_outputs(anatomy, prompts, layer).to(anatomy.weight(lowest).device) for layer in (lowest, highest))
 
     before = outputs()
     with _edited(memory, base, {}):

@@ -57,6 +57,8 @@ class RepConfig(PeftConfig):
         if self.kind not in KINDS:
             raise EditError(f"pathway.kind: {self.kind!r} is not one of {', '.join(KINDS)}")
         check_leave(self.leave)
+        if self.value and self.leave is not None:
+            raise EditError(f"leave: {self.leave} leaves the very keys as they are behind which a value is to be added: leave out either")
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The key adapter in front of a down-projection: k̂ = k + gate(k) · proj(k) (REP, Eq. 3), or another key where a detector opens."""
+"""The key adapter in front of a down-projection: k̂ = k + gate(k) · proj(k) (REP, Eq. 3), or another key where a detector opens, and a value
+behind it."""
 
 import math
 
@@ -15,7 +16,8 @@ from .parts import parts_of
 
 
 class RepLayer(nn.Module, BaseTunerLayer):
-    """Stands in the place of a down-projection and adapts its input, per token. Pathways of both kinds may stand side by side.
+    """Stands in the place of a down-projection and adapts its input, per token, and behind some pathways what comes out. Pathways of both
+    kinds may stand side by side.
 
     `paper`:
     projection  p(k) = B·A·k, rank r, B = 0 at first, so a fresh pathway is the identity
@@ -256,8 +258,8 @@ class RepLayer(nn.Module, BaseTunerLayer):
 
 
 def plus(values: Tensor, more: Tensor | None) -> Tensor:
-    """`values` of any dtype and `more` in float32, in that of `values`."""
-    return values if more is None else (values.float() + more).to(values.dtype)
+    """`values` of any dtype and `more`, float32 and not needed any more, in that of `values`; the sum is at least float32."""
+    return values if more is None else more.to(torch.promote_types(values.dtype, more.dtype)).add_(values).to(values.dtype)
 
 
 def numbered(group: str, i: int) -> str:

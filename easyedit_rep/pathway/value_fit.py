@@ -3,17 +3,22 @@
 Where a gate opens at the subject's name and the name is not the last word ("Toyota Cresta, the sedan, is produced by"), s·v* stands at
 the name, but the model reads the answer off the words behind it: v* was optimised for prompts in which there are none. So r, what is added
 to the residual stream behind the lowest edited layer where the pathway opens, is optimised further, as v* was (ROME, section 3.1), on the
-model as it is before the edit. It begins as r₀ = s times what the edit, all layers of it, changes there at the bare prompt's subject. It
-is added at one token of each text, which must then be answered by it alone:
+model as it is before the edit. It begins as r₀ = s times what the edit changes behind its highest layer at the bare prompt's subject. It is
+added at one token of each text, which must then be answered by it alone:
 
     mean over groups of [ mean over prompts of −log p(target) / n_target ]  +  Σ over kinds w · mean over kept prompts of −log p(its answer)
         +  v_weight_decay · ‖r‖ / ‖r₀‖²                                     with ‖r‖ at most value_norm · ‖r₀‖
 
     groups   the prompt behind contexts; about the in-domain rephrases and shuffles; about the subject with other words behind its name,
              those of in-domain rephrases and appositions by rule
-    kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the model's own, w in `KEPT_WEIGHTS`
+    kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the unedited model's, w in `KEPT_WEIGHTS`
 
 by Adam from r₀; of all it comes by the best is taken. What r is more than the edited weight itself gives the bare prompt's key is stored.
+
+Two things are left out on purpose. Where a pathway opens the token's own value gives way to the prompt's, which is not told to the fit:
+on the bench model the two are a tenth of r apart, or less. And the edited layers above add their part to r, at the bare prompt a seventh
+to a third of it more than was fitted. A fit with them in place leans on them where they act and has less where they do not or, under later
+edits, no longer do: of 60 sequential edits it loses 4 to 5 points of Long and 1 of Rephrase OOD, for 2 of Shuffle.
 """
 
 from collections.abc import Sequence
@@ -103,7 +108,7 @@ def _placed(tok, prompts: Sequence[Prompt], target: str, longest: int) -> list[t
 
 
 def check_fits(anatomy: Anatomy) -> None:
-    """Raise `EditError` for a model of which no key has a given change of the residual stream."""
+    """Raise `EditError` for a model whose residual stream is not changed by what is added to an MLP's output as it is."""
     if not anatomy.residual:
         name = type(anatomy.model).__name__
         raise EditError(f"rep.closed.value_steps: {name} need not add an MLP's output to its residual stream as it is: set it to 0")
@@ -112,7 +117,7 @@ def check_fits(anatomy: Anatomy) -> None:
 def fit_value(
     anatomy: Anatomy, tok, layer: int, texts: ValueTexts, start: Tensor, config: ValueConfig, options: ClosedForm
 ) -> tuple[Tensor, dict[str, float]]:
-    """r (d,) float32 of one request, on the model as it is before the edit; `start` is r₀ (d,), at the output of `layer`.
+    """r (d,) float32 of one request at the output of `layer`, on the model as it is before the edit; `start` is r₀ (d,).
 
     The value is measured `value_steps` times, r₀ first, and is the best of these.
 

@@ -6,6 +6,7 @@ On a CUDA device where there is one (`-m gpu`), and anywhere on one that the CPU
 import pytest
 import torch
 from second import can_be_played, moved, played
+from torch.utils._pytree import tree_map
 
 import easyedit_rep
 from easyedit_rep import load_edits
@@ -74,7 +75,8 @@ def put(model, device):
 @pytest.fixture
 def make_editor(make_hparams, make_model, tok, tmp_path, texts, monkeypatch):
     # Nothing is added to an edit that its own prompt does not answer, as most do not on a random model.
-    monkeypatch.setattr(build, "predict", lambda _a, _t, asked, _targets: [Prediction((1,), (1,))] * len(asked))
+    real = build.predict
+    monkeypatch.setattr(build, "predict", lambda *args: [Prediction((1,), (1,)) for _ in real(*args)])
     path = tmp_path / "text.txt"
     path.write_text("\n".join(texts), encoding="utf-8")
 
@@ -133,6 +135,29 @@ def test_a_pathway_is_the_cpus_up_to_rounding(make_editor, device, kind):
     for mine, other in zip(here.pathways, there.pathways, strict=True):
         for layer, tensors in other.tensors.items():
             assert all(close(mine.tensors[layer][name], tensor, norm=5e-2) for name, tensor in tensors.items())
+
+
+def split(model, device):
+    """A llama with everything from decoder layer 1 on on `device`, as `device_map` puts it: inputs are sent there."""
+
+    def send(_module, args, kwargs):
+        return tree_map(lambda value: value.to(device) if isinstance(value, torch.Tensor) else value, (args, kwargs))
+
+    for module in (*model.model.layers[1:], model.model.norm, model.lm_head):
+        put(module, device)
+        module.register_forward_pre_hook(send, with_kwargs=True)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["closed", "fitted"])
+def test_edited_layers_may_lie_on_two_devices(make_editor, make_model, device, kind):
+    wanted = make_editor("cpu", "MEMIT", pathways=KINDS[kind])
+    found = RobustEditor.from_hparams(wanted.hparams, split(make_model("llama"), device), wanted.tok)
+    assert [found.anatomy.weight(layer).device.type for layer in found.hparams.layers] == ["cpu", torch.device(device).type]
+    found.memory.__dict__["contexts"] = wanted.memory.contexts
+    here, there = found.apply(REQUESTS[0]), wanted.apply(REQUESTS[0])
+    for layer, tensors in there.pathways[0].tensors.items():
+        assert all(close(here.pathways[0].tensors[layer][name], tensor, norm=5e-2) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def random_edit(model, seed, *, rank=1, layers=(1,), pathways=1, whole=False, **
                 layer.reset("x", torch.Generator().manual_seed(100 * seed + p))
                 torch.nn.init.normal_(layer.rep_up["x"].weight, std=0.3, generator=generator)
             else:
-                for parameter in (layer.rep_gate["x"].weight, layer.rep_key["x"].weight):
+                parts = (group["x"].weight for group in (layer.rep_gate, layer.rep_key, layer.rep_value) if "x" in group)
+                for parameter in parts:
                     torch.nn.init.normal_(parameter, std=0.3, generator=generator)
             tensors[i] = detached_state(layer, "x")
         made.append(Pathway(config, tensors))

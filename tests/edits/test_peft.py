@@ -17,6 +17,7 @@ MIXED = (
     {"rank": 3, "layers": (0, 1), "gate_ratio": 0.3},
     {"whole": True, "layers": (2,), "chain": True},
     {"kind": "closed", "detectors": 2, "leave": 0.8, "layers": (1, 2), "pathways": 2},
+    {"kind": "closed", "detectors": 2, "value": True, "layers": (1,), "pathways": 2},
 )
 
 

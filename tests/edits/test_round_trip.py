@@ -98,6 +98,7 @@ MIXED = (
     {"pathways": 0, "layers": (1, 2)},
     {"whole": True, "layers": (2,), "pathways": 2, "chain": False},
     {"kind": "closed", "detectors": 2, "leave": 0.8, "layers": (0, 2)},
+    {"kind": "closed", "detectors": 2, "value": True, "layers": (0, 2), "pathways": 2},
     {"rank": 3, "layers": (0, 1), "gate_ratio": 0.3},
     {"layers": (1,), "rank": 2},
 )

@@ -1,4 +1,4 @@
-"""Values fitted to be heard behind other wordings, and the keys that have them."""
+"""Values fitted to be heard behind other wordings, and the pathways that have them."""
 
 from dataclasses import replace
 
@@ -219,7 +219,7 @@ def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_editor, fam
     base_edit = editor.base_edit(REQUEST)
     one, two = editor.robustify(base_edit), plain.robustify(plain.base_edit(REQUEST))
     assert list(one.pathways[0].tensors) == [lowest] and list(two.pathways[0].tensors) == list(layers)
-    assert set(editor.unedited.ordinary(0)) == {lowest} and set(plain.unedited.ordinary(0)) == set(layers)
+    assert set(editor.unedited._text) == {lowest} and set(plain.unedited._text) == set(layers), "no text is read for nothing"
     a, b = one.pathways[0].tensors[lowest], two.pathways[0].tensors[lowest]
     assert torch.equal(a["rep_gate.weight"], b["rep_gate.weight"]) and torch.equal(a["rep_gate.bias"], b["rep_gate.bias"])
     ((args, (value, told)),) = seen
@@ -239,9 +239,7 @@ def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_editor, fam
     torch.testing.assert_close(a["rep_value.weight"][:, 0], value - already, rtol=1e-4, atol=1e-5)
     assert "rep_value.weight" not in b
     handle = editor.install(one)
-    assert [name for name, _ in editor.model.named_modules() if name.endswith(handle.pathway_names[0])] and len(
-        layers_of(editor.model)
-    ) == 1
+    assert list(layers_of(editor.model)) == [editor.anatomy.rewrite_name(lowest)], "no other layer is touched"
     editor.anatomy.rewrite(lowest).part("rep_gate", handle.pathway_names[0]).bias.data.fill_(1e6)  # open wherever it is asked
     torch.testing.assert_close(read_outputs(editor.anatomy, prompts, lowest)[0] - raw[lowest], value, rtol=1e-3, atol=1e-4)
     handle.undo()
@@ -291,13 +289,6 @@ def test_whether_the_prompt_is_answered_is_asked_with_the_value_in_place(make_ed
     assert edit.pathways[0].tensors[1]["rep_value.weight"].any()
 
 
-def test_c_of_few_tokens_is_enough_to_fit_with(make_editor):
-    editor = make_editor()
-    editor.hparams.rep = replace(editor.hparams.rep, statistics_tokens=20)
-    found = editor.robustify(editor.base_edit(REQUEST)).pathways[0]
-    assert all(torch.isfinite(tensors["rep_value.weight"]).all() for tensors in found.tensors.values())
-
-
 def test_what_cannot_be_fitted_is_refused(make_editor):
     editor = make_editor()
     edit = editor.base_edit(REQUEST)
@@ -315,3 +306,14 @@ def test_it_is_counted_in_what_an_edit_needs(make_editor):
     one, other = (make_editor(base="ROME", layers=(1,), value_steps=steps) for steps in (0, 4))
     need = [estimate(editor.anatomy, editor.hparams, False)["optimising values"] for editor in (one, other)]
     assert need[0] < need[1]
+    several = {layers: make_editor(layers=layers) for layers in ((1,), (1, 2))}
+    one, two = ({k: estimate(e.anatomy, e.hparams, False).get(k) for k in ("pathway", "keys of text")} for e in several.values())
+    assert one == two, "a fitted value stands in one layer"
+    d, size = 32, several[1,].anatomy.key_size(1)
+    assert one["pathway"] == 4 * 4 * size * size + 4 * (3 * (size + 1) + d)
+
+
+def test_an_edit_of_another_layer_has_its_pathway_there(make_editor):
+    """The editor's lowest layer is 1, the edit is in 2."""
+    edit = make_editor(base="ROME", layers=(2,)).base_edit(REQUEST)
+    assert list(make_editor(layers=(1, 2)).robustify(edit).pathways[0].tensors) == [2]
