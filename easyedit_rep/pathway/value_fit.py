@@ -9,8 +9,8 @@ added at one token of each text, which must then be answered by it alone:
     mean over groups of [ mean over prompts of −log p(target) / n_target ]  +  Σ over kinds w · mean over kept prompts of −log p(its answer)
         +  v_weight_decay · ‖r‖ / ‖r₀‖²                                     with ‖r‖ at most value_norm · ‖r₀‖
 
-    groups   the prompt behind contexts; about the in-domain rephrases; about the shuffles; about the subject with other words behind its
-             name, those of in-domain rephrases and appositions by rule
+    groups   the prompt behind contexts; about the in-domain rephrases and shuffles; about the subject with other words behind its name,
+             those of in-domain rephrases and appositions by rule
     kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the unedited model's, w in `KEPT_WEIGHTS`
 
 by Adam from r₀; of all it comes by the best is taken. What r is more than the edited weight itself gives the bare prompt's key is stored.
@@ -73,8 +73,7 @@ class ValueTexts:
         tails = names_with_tails(subject, queries.rephrase.in_domain, held_out)
         said = (
             [prompt.after(context) for context in dict.fromkeys(contexts)],
-            [prompt.with_subject(name) for name in queries.rephrase.in_domain],
-            [prompt.with_subject(name) for name in shuffles.in_domain],
+            [prompt.with_subject(name) for name in (*queries.rephrase.in_domain, *shuffles.in_domain)],
             [Prompt(prefix + before, subject, behind + suffix) for before, behind in tails],
         )
         made = prompts_after_fact(request, queries.rephrase.in_domain, (), text, KEPT, seed) if text is not None else []

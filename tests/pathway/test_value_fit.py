@@ -67,10 +67,9 @@ def test_names_with_other_words_behind():
 
 
 def test_what_a_value_is_fitted_on(heard):
-    plain, names, shuffled, tails = heard.said
+    plain, names, tails = heard.said
     assert [p.text for p in plain] == [REQUEST.text, "It was so. " + REQUEST.text]
-    assert [p.subject for p in names] == ["D. Darrieux", "the star Danielle Darrieux, of Paris"]
-    assert [p.subject for p in shuffled] == ["Darrieux Danielle"]
+    assert [p.subject for p in names] == ["D. Darrieux", "the star Danielle Darrieux, of Paris", "Darrieux Danielle"]
     assert tails[0].text == "The mother tongue of the star Danielle Darrieux, of Paris is" and tails[0].subject == REQUEST.subject
     assert not any("System" in p.text for group in heard.said for p in group), "held out, and an apposition"
     after, (denied,) = heard.kept
@@ -89,7 +88,7 @@ def test_rows_end_where_the_target_or_the_answer_follows(heard, llama, tok):
     said, kept = rows[: -len(asked)], rows[-len(asked) :]
     assert sum(row.share for row in said) == pytest.approx(1)
     assert (sum(row.share for row in kept[:-1]), kept[-1].share) == pytest.approx(value_fit.KEPT_WEIGHTS)
-    assert said[0].share == pytest.approx(1 / 4 / 2)
+    assert said[0].share == pytest.approx(1 / 3 / 2)
     for row, prompt in zip(said, [p for group in heard.said for p in group], strict=True):
         before, target = continuation(tok, prompt.text, "Spanish")
         assert row.ids == before + target[:-1] and row.targets == target and row.split == locate(tok, prompt).last
