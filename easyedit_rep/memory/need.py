@@ -51,7 +51,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
     if hparams.rep.pathways and hparams.rep.pathway.kind == "closed":
         # In float32: C, the sum of all second moments, that of one detector, and the factor of that.
-        held = (hparams.rep.pathway.detectors + 1) * (size + 1) + hidden * fitted
+        held = (hparams.rep.pathway.detectors + 1) * size + hparams.rep.pathway.detectors + hidden * fitted
         need["pathway"] = 4 * 4 * size * size + 4 * held * gated
     elif hparams.rep.pathways:
         shape = hparams.rep.pathway

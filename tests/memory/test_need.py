@@ -43,7 +43,7 @@ def test_a_closed_form_pathway_takes_matrices_and_no_training(llama, make_hparam
         for rank in (4, 4000)
     )
     assert one == other
-    assert one["pathway"] == 4 * 4 * 48 * 48 + 2 * 4 * 48
+    assert one["pathway"] == 4 * (4 * 48 * 48 + 2 * 48 + 1), "detector, key and bias"
     assert one["keys of text"] == 4 * 120 * 48
 
 

@@ -310,7 +310,7 @@ def test_it_is_counted_in_what_an_edit_needs(make_editor):
     one, two = ({k: estimate(e.anatomy, e.hparams, False).get(k) for k in ("pathway", "keys of text")} for e in several.values())
     assert one == two, "a fitted value stands in one layer"
     d, size = 32, several[1,].anatomy.key_size(1)
-    assert one["pathway"] == 4 * 4 * size * size + 4 * (3 * (size + 1) + d)
+    assert one["pathway"] == 4 * 4 * size * size + 4 * (3 * size + 2 + d)
 
 
 def test_an_edit_of_another_layer_has_its_pathway_there(make_editor):
