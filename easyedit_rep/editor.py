@@ -175,7 +175,8 @@ class RobustEditor:
         rep, memory = self.hparams.rep, self.memory
         training = (training or rep.training).of_kind(rep.pathway.kind)
         queries = queries or [self.queries(request) for request in edit.requests]
-        for request, query in zip(edit.requests, queries, strict=True):
+        pairs = list(zip(edit.requests, queries, strict=True))
+        for request, query in pairs:
             self.check(request, queries=query)
         layers = pathway_layers(edit.deltas, rep.fits_values)
         ordinary, text, occurrences = self.unedited.negatives(training, rep.pathway.kind, layers)  # once, so before the clock starts
@@ -183,11 +184,9 @@ class RobustEditor:
         names = [self.anatomy.rewrite_name(layer) for layer in layers]
         shape = RepConfig(target_modules=names, inference_mode=True, value=rep.fits_values, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
-            pairs = zip(edit.requests, queries, strict=True)
             examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences) for r, q in pairs]
             values = None
             if rep.fits_values:
-                pairs = zip(edit.requests, queries, strict=True)
                 texts = [ValueTexts.of(r, q, memory.contexts, text, rep.seed) for r, q in pairs]
                 values = texts, ValueConfig.from_hparams(self.hparams)
             base = BaseEdit(edit.deltas, edit.info["keys"])

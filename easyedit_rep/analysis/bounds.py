@@ -105,7 +105,7 @@ class Place(NamedTuple):
 
 def place(study: Study, delta: Delta, raw: Tensor, exact: Tensor, at: int | None) -> Place:
     """Of the raw keys (T, D) of a question, on the model as it is: at `at`, or, for None, at the token with the largest |β|."""
-    adapted, more = study.adapted(raw), study.added(raw)
+    adapted, more = study.moved(raw)
     beta = doses(delta, adapted, exact)
     at = int(beta.abs().argmax()) if at is None else at
     return Place(at, beta[at].item(), adapted[at] - raw[at], None if more is None else more[at])
@@ -149,7 +149,8 @@ def _look_at_both(study: Study, asked_of: Sequence[Forced], places: dict[str, li
     moves = torch.stack([p.move for p in places["rep"]]).to(weight)
     shift = (moves @ (weight if anatomy.is_transposed(layer) else weight.T)).to(change)
     for row, met in zip(shift, places["rep"], strict=True):
-        row += 0 if met.more is None else met.more.to(row)
+        if met.more is not None:
+            row += met.more.to(row)
     starts = torch.stack([torch.zeros_like(shift), shift])
     at, other = ([p.at for p in places[arm]] for arm in ARMS)
     seen = look(anatomy, layer, asked_of, at, starts, change)

@@ -102,15 +102,13 @@ class Study:
 
     def adapted(self, raw: Tensor) -> Tensor:
         """(n, D): what the pathways in the model make of raw keys; the keys themselves where there are none."""
-        module = self.editor.anatomy.rewrite(self.layer)
-        with torch.no_grad():
-            return module.adapt(raw) if isinstance(module, RepLayer) else raw
+        return self.moved(raw)[0]
 
-    def added(self, raw: Tensor) -> Tensor | None:
-        """(n, d) float32: what the pathways in the model add to the values of adapted raw keys; None for nothing."""
+    def moved(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`adapted`, and (n, d) float32 what the pathways add to the values of these; None for nothing."""
         module = self.editor.anatomy.rewrite(self.layer)
         with torch.no_grad():
-            return module.moved(raw)[1] if isinstance(module, RepLayer) else None
+            return module.moved(raw) if isinstance(module, RepLayer) else (raw, None)
 
     def text(self, corpus: str | None) -> Corpus:
         """The corpus of that name or file; the YAML's for None."""

@@ -85,12 +85,12 @@ def build_pathways(
         per request {layer: pathway tensors}; and {layer: last losses per request, or what `solve_layer` tells}.
     """
     anatomy, layers = memory.anatomy, pathway_layers(base.deltas, values is not None)
-    tensors: list[dict[int, dict[str, Tensor]]] = [{} for _ in examples]
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
     stronger = shape.kind == "closed" and (values is not None or closed.strength != 1) and shape.leave is None
-    strength = closed.strength if values is None else 1.0  # of keys; else it is that of the value
-    solved = replace(closed, false_fire=closed.false_fire / len(layers), strength=strength)  # the rate is an edit's
+    solved = replace(closed, false_fire=closed.false_fire / len(layers))  # the rate is an edit's
+    if values is not None:
+        solved = replace(solved, strength=1.0)  # of keys: it is that of the value
     groups = list(_groups(examples, max(anatomy.key_size(layer) for layer in layers)))
     climbs: list[Climb | None] = [Climb(anatomy, rows_of([examples[i] for i in some])) for some in groups]
     hidden = anatomy.model.config.get_text_config().hidden_size
@@ -115,8 +115,6 @@ def build_pathways(
                     else:
                         losses[layer].append(train_layer(module, k, names[i], config, seed))
                 del keys, k  # before the next are read
-            for i, name in enumerate(names):
-                tensors[i][layer] = detached_state(module, name)
             module.eval().set_adapter(names, inference_mode=True)
             modules[layer] = module
             if layer in running:
@@ -124,9 +122,9 @@ def build_pathways(
                 below.enter_context(_acting(anatomy.projection(layer), module))
     if values is not None:
         (lowest,) = layers
-        for i, told in enumerate(_fit_values(memory, base, modules[lowest], names, values, closed)):
-            tensors[i][lowest] = detached_state(modules[lowest], names[i])
-            losses[lowest][i] |= told
+        for told, more in zip(losses[lowest], _fit_values(memory, base, modules[lowest], names, values, closed), strict=True):
+            told |= more
+    tensors = [{layer: detached_state(module, name) for layer, module in modules.items()} for name in names]
     if stronger:
         requests = [example.request for example in examples]
         with _edited(memory, base, modules):
@@ -165,12 +163,13 @@ def _fit_values(
     lowest, highest = min(base.deltas), max(base.deltas)
     prompts = [locate(memory.tok, text.request.located) for text in texts]
 
-    def outputs() -> tuple[Tensor, ...]:
-        return tuple(read_outputs(anatomy, prompts, layer).to(anatomy.weight(lowest).device) for layer in (lowest, highest))
+    def outputs() -> dict[int, Tensor]:
+        return {layer: read_outputs(anatomy, prompts, layer).to(anatomy.weight(lowest).device) for layer in {lowest, highest}}
 
     before = outputs()
     with _edited(memory, base, {}):
-        own, whole = (after - raw for after, raw in zip(outputs(), before, strict=True))
+        after = outputs()
+    own, whole = (after[layer] - before[layer] for layer in (lowest, highest))
     found = [
         fit_value(anatomy, memory.tok, lowest, text, closed.strength * change, config, closed)
         for text, change in zip(texts, whole, strict=True)
