@@ -36,7 +36,7 @@ def bench(monkeypatch):
         pytest.skip(f"{SHARED} is absent: it holds the model and the records of this test")
     monkeypatch.chdir(ROOT)
     hparams = load_hparams("hparams/D4S/bench-llama.yaml")
-    hparams.stats_dir, hparams.rep = None, replace(hparams.rep, pathways=False)
+    hparams.stats_dir = None
     editor = RobustEditor.from_hparams(hparams)
     return editor, known_only(editor, load_records(SHARED / "data/rep/valid.counterfact.json"))[:60]
 
