@@ -1,6 +1,6 @@
 """What the pathway of one more edit takes when many are active.
 
-    python benchmarks/pathway_time.py --run results/D4S+REP --hparams hparams/D4S/bench-llama.yaml --data counterfact-edit.json
+    python benchmarks/pathway_time.py --run results/D4S+REP --hparams hparams/REP/D4S/bench-llama.yaml --data counterfact-edit.json
 
 The run is read, not changed; its pathways are attached as often as it takes. Processor time of new facts' pathways, around base edits made
 beforehand on the unedited model, after one that is not counted.
