@@ -7,9 +7,7 @@ All facts are asked at every length, since the first ten of a sequence may be ea
 the edits themselves are forgotten as more follow. Records are written as sequences end; killed, the same command goes on.
 """
 
-import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +16,12 @@ import typer
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from easyedit_rep import EditRequest, RobustEditor
-from easyedit_rep.bench.compare import known_only
+from easyedit_rep import EditError, EditRequest, RobustEditor
 from easyedit_rep.bench.journal import Journal
+from easyedit_rep.bench.runs import Editors, Run, choose, provenance
 from easyedit_rep.bench.sequences import NAMES
 from easyedit_rep.commands.bench import parse_numbers, print_cells
-from easyedit_rep.datasets.records import load_records
 from easyedit_rep.evaluation.sequence import baseline, measure, summary
-from easyedit_rep.hparams import REPHyperParams, load_hparams
 
 
 def left_of(editor: RobustEditor, requests: Sequence[EditRequest]) -> list[dict]:
@@ -51,7 +47,7 @@ def table(records: Sequence[dict]) -> pandas.DataFrame:
 
 
 def main(
-    hparams: Annotated[list[Path], typer.Option(help="A YAML under hparams/D4S or hparams/REP/D4S; repeat for several, of one model.")],
+    hparams: Annotated[list[Path], typer.Option(help="A YAML under hparams/D4S or hparams/REP/D4S; repeat for several methods.")],
     data: Annotated[Path, typer.Option(help="Facts to edit, of which known ones are drawn.")],
     active: Annotated[str, typer.Option(help="Edits in a sequence, separated by commas.")] = "1,10,100",
     n: Annotated[int, typer.Option(min=1, help="Facts.")] = 100,
@@ -59,22 +55,24 @@ def main(
     out: Annotated[Path, typer.Option(help="The journal.")] = Path("results/active_edits.jsonl"),
 ) -> None:
     """Edit the same facts in sequences of several lengths and show what is left of them."""
-    methods: dict[str, REPHyperParams] = {}
+    lengths, editors = parse_numbers("--active", active), Editors()
+    runs, made_with = {}, {}
     for path in hparams:
-        h = load_hparams(str(path))
-        h.rep = replace(h.rep, seed=seed)
-        methods[h.rep.base + "+REP" * h.rep.pathways] = h
-    editors = {method: RobustEditor.from_hparams(h) for method, h in methods.items()}
-    known = known_only(next(iter(editors.values())), load_records(data), Console(stderr=True).print)
-    facts = random.Random(seed).sample(known, min(n, len(known)))
-    lengths = parse_numbers("--active", active)
-    tasks = [(method, length, start) for length in lengths for method in methods for start in range(0, len(facts), length)]
-    made_with = {method: h.record() for method, h in methods.items()}
-    with Journal(out, {"hparams": made_with, "data": data.name, "facts": len(facts), "seed": seed}) as journal:
+        run = Run(path, data, seed, n)
+        editor = editors(run)
+        method = editor.hparams.rep.base + "+REP" * editor.hparams.rep.pathways
+        if method in runs:
+            raise EditError(f"--hparams {path}: {runs[method].hparams} is {method} too: give one of them")
+        runs[method], made_with[method] = run, provenance(run, editor)
+    with Journal(out, made_with) as journal:
         done = {(r["method"], r["active"], r["start"]) for r in journal.records}
-        for method, length, start in tqdm([task for task in tasks if task not in done], desc="sequences"):
-            rows = left_of(editors[method], facts[start : start + length])
-            journal.add([{"method": method, "active": length, "start": start, "rows": rows}])
+        for method, run in runs.items():
+            editor = editors(run)
+            facts = [request for _, request in choose(run, editor, Console(stderr=True).print)]
+            tasks = [(method, length, start) for length in lengths for start in range(0, len(facts), length)]
+            for _, length, start in tqdm([task for task in tasks if task not in done], desc=method):
+                rows = left_of(editor, facts[start : start + length])
+                journal.add([{"method": method, "active": length, "start": start, "rows": rows}])
         print_cells(table(journal.records), "terminal")
 
 
