@@ -65,6 +65,7 @@ class RobustEditor:
             )
         if hparams.rep.pathways and hparams.rep.fits_values:
             check_fits(self.anatomy)
+            self.anatomy.check_layer(hparams.pathway_layers[0], "rep.closed.layer")
         check_memory(self.anatomy, hparams, self.batchable)  # also refuses a base that no engine knows
         self.ledger = Ledger.of(model, self.anatomy)
         self.unedited = Unedited(hparams, self.anatomy, self.tok, self.ledger)
@@ -178,7 +179,7 @@ class RobustEditor:
         pairs = list(zip(edit.requests, queries, strict=True))
         for request, query in pairs:
             self.check(request, queries=query)
-        layers = pathway_layers(edit.deltas, rep.fits_values)
+        layers = pathway_layers(edit.deltas, rep.fitted)
         ordinary, text, occurrences = self.unedited.negatives(training, rep.pathway.kind, layers)  # once, so before the clock starts
         start = time.perf_counter()
         names = [self.anatomy.rewrite_name(layer) for layer in layers]

@@ -68,6 +68,9 @@ class REPHyperParams:
             self.method = {}
         if not self.layers:
             raise EditError("layers is empty: name the layer to edit")
+        own = None if self.rep.fitted is None else self.rep.fitted.layer
+        if own is not None and own <= max(self.layers):
+            raise EditError(f"rep.closed.layer: {own} is not above the edited layers {self.layers}: take one that is")
         if self.batch_size < 1:
             raise EditError(f"batch_size: {self.batch_size} is not positive")
         if self.v_num_grad_steps < 1:
@@ -86,8 +89,13 @@ class REPHyperParams:
 
     @property
     def pathway_layers(self) -> list[int]:
-        """Those of `layers` in which an edit has a pathway."""
-        return pathway_layers(self.layers, self.rep.fits_values)
+        """Layers in which an edit has a pathway."""
+        return pathway_layers(self.layers, self.rep.fitted)
+
+    @property
+    def memory_layers(self) -> list[int]:
+        """Layers whose C is needed: those that are edited, and those in which an edit has a pathway."""
+        return sorted({*self.layers, *(self.pathway_layers if self.rep.pathways else ())})
 
     @property
     def alg_name(self) -> str:

@@ -144,4 +144,9 @@ class RepOptions:
     @property
     def fits_values(self) -> bool:
         """Whether a pathway's value is fitted (`pathway/value_fit.py`)."""
-        return self.pathway.kind == "closed" and self.closed.value_steps > 0
+        return self.fitted is not None
+
+    @property
+    def fitted(self) -> ClosedForm | None:
+        """How values are fitted; None: they are not."""
+        return self.closed if self.pathway.kind == "closed" and self.closed.value_steps > 0 else None

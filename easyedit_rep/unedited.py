@@ -91,11 +91,12 @@ class Unedited:
             return {}
         paths: dict[int, Path] = {}
         if h.stats_dir is not None:
-            paths = {i: statistics_path(h.stats_dir, self.anatomy, i, h.mom2_dataset, h.mom2_dtype, h.mom2_n_samples) for i in h.layers}
+            common = h.mom2_dataset, h.mom2_dtype, h.mom2_n_samples
+            paths = {i: statistics_path(h.stats_dir, self.anatomy, i, *common) for i in h.memory_layers}
         found = {i: load_statistics(path, self.anatomy, i, self.tok) for i, path in paths.items() if path.exists()}
         for layer, covariance in found.items():
             self._check_sample(paths[layer], covariance)
-        missing = [i for i in h.layers if i not in found]
+        missing = [i for i in h.memory_layers if i not in found]
         if missing:
             try:
                 corpus = self.corpus

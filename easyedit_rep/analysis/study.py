@@ -52,10 +52,10 @@ class Study:
 
     Attributes:
         facts: (index in the data file, request), in the order they were drawn.
-        layer: whose keys are read; one that the YAML edits.
+        layer: whose keys are read; one that the YAML edits, or in which it puts pathways.
 
     Raises:
-        EditError: on construction, for a layer that the YAML does not edit, or one without covariance.
+        EditError: on construction, for another layer, or one without covariance.
     """
 
     run: Run
@@ -69,7 +69,7 @@ class Study:
     ) -> "Study":
         """For the facts of `run`; `layer` defaults to the lowest edited one, `editor` to a fresh one; `tell` as in `known_only`."""
         editor = editor or Editors()(run)
-        layers = editor.hparams.layers
+        layers = editor.hparams.memory_layers
         if layer is not None and layer not in layers:
             raise EditError(f"layer: {layer} is not edited by {run.hparams}: choose one of {', '.join(map(str, layers))}")
         study = cls(run, editor, choose(run, editor, tell), min(layers) if layer is None else layer)

@@ -33,10 +33,12 @@ def nested_contexts(memory: Memory, hparams: REPHyperParams) -> list[list[str]]:
     return [[bare], others] if others else [[bare]]
 
 
-def _of_layers(memory: Memory, what: tuple, make: Callable[[Covariance], Tensor]) -> dict[tuple[str, str], Tensor]:
+def _of_layers(memory: Memory, hparams: REPHyperParams, what: tuple, make: Callable[[Covariance], Tensor]) -> dict[tuple[str, str], Tensor]:
     """{EasyEdit's key of a layer: make(its C)}, made once per model."""
     derived, out = Bridge.of(memory.anatomy.model).derived, {}
     for layer, covariance in memory.covariances.items():
+        if layer not in hparams.layers:  # C of a pathway's layer
+            continue
         kept = derived.setdefault(covariance, {})
         if what not in kept:
             kept[what] = make(covariance)
@@ -44,14 +46,14 @@ def _of_layers(memory: Memory, what: tuple, make: Callable[[Covariance], Tensor]
     return out
 
 
-def inverses(memory: Memory, _hparams: REPHyperParams) -> dict[tuple[str, str], Tensor]:
+def inverses(memory: Memory, hparams: REPHyperParams) -> dict[tuple[str, str], Tensor]:
     """C⁻¹ of every layer."""
-    return _of_layers(memory, ("inverse",), lambda c: c.inverse().float())
+    return _of_layers(memory, hparams, ("inverse",), lambda c: c.inverse().float())
 
 
-def covariances(memory: Memory, _hparams: REPHyperParams) -> dict[tuple[str, str], Tensor]:
+def covariances(memory: Memory, hparams: REPHyperParams) -> dict[tuple[str, str], Tensor]:
     """C of every layer, float32 as EasyEdit keeps it."""
-    return _of_layers(memory, ("moment",), lambda c: c.moment.float())
+    return _of_layers(memory, hparams, ("moment",), lambda c: c.moment.float())
 
 
 def projectors(memory: Memory, hparams: REPHyperParams) -> Tensor:
@@ -71,7 +73,7 @@ def projectors(memory: Memory, hparams: REPHyperParams) -> Tensor:
             )
         return (free @ free.T).float().cpu()
 
-    found = _of_layers(memory, ("projector", threshold), project)
+    found = _of_layers(memory, hparams, ("projector", threshold), project)
     return torch.stack([found[MODEL_NAME, memory.anatomy.rewrite_name(layer)] for layer in sorted(hparams.layers)])
 
 

@@ -1,4 +1,4 @@
-"""Pathways around a base edit: for every request one adapter in each edited layer, or where its value is fitted in the lowest one."""
+"""Pathways around a base edit: for every request one adapter in each edited layer, or where its value is fitted in one layer alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -65,10 +65,11 @@ def build_pathways(
     No gradient crosses a layer (REP, appendix B.3). The keys of a layer are read with everything below it as it will be at test: the
     edited weights of the lower layers, and the lower pathways of all requests, trained.
 
-    A fitted value is all that an edit is to change, so it takes one pathway, in the lowest layer: no edit that begins there moves that
-    layer's keys, neither this one nor those before and after it, where in the layers above gates that were made on one model's keys are
-    asked on another's. It is added to what the layer's memory returns, and no key is sought that the memory maps onto it: such a key is
-    many times as long as one of text, and sixty D4S edits later its value was another by a fifth.
+    A fitted value is all that an edit is to change, so it takes one pathway. In the lowest edited layer no edit that begins there moves
+    its keys, neither this one nor those before and after it; in a layer above all edited ones (`closed.layer`) they are read with this
+    edit in the weights, and tell the subject from other words better, since more of what stands before is in them. The value is added to
+    what the layer's memory returns, and no key is sought that the memory maps onto it: such a key is many times as long as one of text,
+    and sixty D4S edits later its value was another by a fifth.
 
     Where a closed-form pathway of a strength other than 1, or with a fitted value, leaves its own prompt without the edited answer, it is
     made of strength 1 and with nothing added, so that the prompt's value is the base method's: Success is never paid for robustness.
@@ -84,7 +85,7 @@ def build_pathways(
     Returns:
         per request {layer: pathway tensors}; and {layer: last losses per request, or what `solve_layer` tells}.
     """
-    anatomy, layers = memory.anatomy, pathway_layers(base.deltas, values is not None)
+    anatomy, layers = memory.anatomy, pathway_layers(base.deltas, closed if values is not None else None)
     losses: dict[int, list[dict[str, float]]] = {}
     names = [str(i) for i in range(len(examples))]
     stronger = shape.kind == "closed" and (values is not None or closed.strength != 1) and shape.leave is None
@@ -98,8 +99,13 @@ def build_pathways(
         climbs = [None] * len(groups)  # there is no next layer to keep anything for, or no room
     modules: dict[int, RepLayer] = {}
     with ExitStack() as below:
-        running = below.enter_context(scratch_weights(anatomy, layers[:-1]))
-        for layer in layers:
+        running = below.enter_context(scratch_weights(anatomy, [i for i in base.deltas if i < layers[-1]]))
+        for done, layer in zip([-1, *layers], layers, strict=False):
+            for i in running:
+                if done <= i < layer:
+                    base.deltas[i].add_to(running[i])
+            if done in modules:
+                below.enter_context(_acting(anatomy.projection(done), modules[done]))
             others = None if ordinary is None else ordinary[layer]
             module = RepLayer(anatomy.projection(layer), names[0], shape)
             for name in names[1:]:
@@ -107,8 +113,10 @@ def build_pathways(
             # Once for all requests, since it may have to go to a GPU.
             moment = _moment(memory, layer) if shape.kind == "closed" else None
             losses[layer] = []
+            # k*, which only pathways of the paper's kind are trained towards, and those are in edited layers.
+            stars = base.keys.get(layer, next(iter(base.keys.values())))
             for some, climb in zip(groups, climbs, strict=True):
-                keys = read_training_keys(memory, layer, [examples[i] for i in some], base.keys[layer][some], config, others, climb)
+                keys = read_training_keys(memory, layer, [examples[i] for i in some], stars[some], config, others, climb)
                 for i, k in zip(some, keys, strict=True):
                     if shape.kind == "closed":
                         losses[layer].append(solve_layer(module, k, names[i], solved, moment))
@@ -117,12 +125,9 @@ def build_pathways(
                 del keys, k  # before the next are read
             module.eval().set_adapter(names, inference_mode=True)
             modules[layer] = module
-            if layer in running:
-                base.deltas[layer].add_to(running[layer])
-                below.enter_context(_acting(anatomy.projection(layer), module))
     if values is not None:
-        (lowest,) = layers
-        for told, more in zip(losses[lowest], _fit_values(memory, base, modules[lowest], names, values, closed), strict=True):
+        (layer,) = layers
+        for told, more in zip(losses[layer], _fit_values(memory, base, layer, modules[layer], names, values, closed), strict=True):
             told |= more
     tensors = [{layer: detached_state(module, name) for layer, module in modules.items()} for name in names]
     if stronger:
@@ -153,25 +158,28 @@ def _edited(memory: Memory, base: BaseEdit, modules: Mapping[int, RepLayer]) -> 
 def _fit_values(
     memory: Memory,
     base: BaseEdit,
+    layer: int,
     module: RepLayer,
     names: Sequence[str],
     values: tuple[Sequence[ValueTexts], ValueConfig],
     closed: ClosedForm,
 ) -> list[dict[str, float]]:
-    """Fit the value of each request's pathway in `module`, of the lowest layer, and write what the edit itself lacks of it there."""
+    """Fit the value of each request's pathway in `module`, of `layer`, and write what the layer's own edited weight lacks of it."""
     anatomy, (texts, config) = memory.anatomy, values
-    lowest, highest = min(base.deltas), max(base.deltas)
+    highest = max(layer, *base.deltas)
     prompts = [locate(memory.tok, text.request.located) for text in texts]
 
     def outputs() -> dict[int, Tensor]:
-        return {layer: read_outputs(anatomy, prompts, layer).to(anatomy.weight(lowest).device) for layer in {lowest, highest}}
+        return {i: read_outputs(anatomy, prompts, i).to(anatomy.weight(layer).device) for i in {layer, highest}}
 
     before = outputs()
     with _edited(memory, base, {}):
         after = outputs()
-    own, whole = (after[layer] - before[layer] for layer in (lowest, highest))
+    own, whole = (after[i] - before[i] for i in (layer, highest))
+    if layer not in base.deltas:  # it has what the layers below gave it
+        own = torch.zeros_like(own)
     found = [
-        fit_value(anatomy, memory.tok, lowest, text, closed.strength * change, config, closed)
+        fit_value(anatomy, memory.tok, layer, text, closed.strength * change, config, closed)
         for text, change in zip(texts, whole, strict=True)
     ]
     with torch.no_grad():

@@ -71,6 +71,7 @@ class ClosedForm:
         value_steps: steps of Adam in which a value is fitted, which is added in the lowest edited layer alone; 0: it is s·v*, in each.
         value_lr: length of such a step, times what the edit changes in the residual stream (a learning rate of value_lr · ‖r₀‖ / √d).
         value_norm: how large that change may become by it, times what it was.
+        layer: above all edited ones, where the pathway of a fitted value is then; None: in the lowest edited one.
         ridge: ρ.
         spread: σ.
         text_weight: of C.
@@ -84,6 +85,7 @@ class ClosedForm:
     margin_around: float = 0.7
     strength: float = 1.0
     value_steps: int = 0
+    layer: int | None = None
     value_lr: float = 0.25
     value_norm: float = 1.5
     ridge: float = 0.1
@@ -95,6 +97,8 @@ class ClosedForm:
     def __post_init__(self):
         if not 0 < self.false_fire < 1:
             raise EditError(f"rep.closed.false_fire: {self.false_fire} is not between 0 and 1")
+        if self.layer is not None and not self.value_steps:
+            raise EditError(f"rep.closed.layer: {self.layer} is for a fitted value, others stand behind the edited weights: set value_steps")
         if not 0 <= self.hard_share < 1:
             raise EditError(f"rep.closed.hard_share: {self.hard_share} is not at least 0 and below 1")
         for name in ("ridge", "strength", "value_lr", "value_norm"):
@@ -108,9 +112,12 @@ class ClosedForm:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not between 0 and 1")
 
 
-def pathway_layers(edited: Iterable[int], fitted: bool) -> list[int]:
-    """Those of the edited layers in which an edit has a pathway, in ascending order: all, or where its value is fitted the lowest alone."""
-    return sorted(edited)[: 1 if fitted else None]
+def pathway_layers(edited: Iterable[int], fitted: ClosedForm | None) -> list[int]:
+    """The layers in which an edit has a pathway, in ascending order: all that it edits, or where values are fitted one alone, `fitted.layer`
+    or the lowest edited one."""
+    if fitted is not None and fitted.layer is not None:
+        return [fitted.layer]
+    return sorted(edited)[: None if fitted is None else 1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,8 @@ class Sequence:
     """
 
     def __init__(self, ledger: Ledger, covariances: dict[int, Covariance], layers: list[int], options: D4SOptions):
-        self.ledger, self.covariances, self.layers, self.options = ledger, covariances, sorted(layers), options
+        self.ledger, self.layers, self.options = ledger, sorted(layers), options
+        self.covariances = {layer: covariances[layer] for layer in self.layers}  # pathways may have one more
         self.edits: list[Edit] = []
         self._torn: set[int] = set()
         self.states = {layer: self._empty(layer) for layer in self.layers}

@@ -138,7 +138,6 @@ def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edi
     anatomy = sequence.ledger.anatomy
     pairs = {i: (tensors[f"{i}.keys"], tensors[f"{i}.residuals"]) for i in sequence.layers}
     deltas = {i: Delta(tensors[f"{i}.left"], tensors[f"{i}.right"], anatomy.is_transposed(i)) for i in sequence.layers}
-    modules = {i: anatomy.rewrite_name(i) for i in sequence.layers}
     pathways = []
     for i, shape in enumerate(entry["pathways"]):
         prefix = f"pathway.{i}."
@@ -147,7 +146,7 @@ def _edit(sequence: Sequence, entry: dict, tensors: Mapping[str, Tensor]) -> Edi
             if key.startswith(prefix):
                 layer, _, name = key.removeprefix(prefix).partition(".")
                 states.setdefault(int(layer), {})[name] = value
-        pathways.append(pathway_of(shape, modules, states))
+        pathways.append(pathway_of(shape, {i: anatomy.rewrite_name(i) for i in states}, states))
     info = {"keys": {i: keys for i, (keys, _) in pairs.items()}}
     edit = edit_of(entry, deltas=deltas, pathways=tuple(pathways), pairs=pairs, info=info)
     if _digest(edit) != entry["digest"]:
