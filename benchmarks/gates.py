@@ -3,9 +3,10 @@
     python benchmarks/gates.py --hparams hparams/REP/ROME/bench-llama.yaml --data ../shared/data/rep/valid.counterfact.json \\
         --set closed.margin=0.6,closed.margin_around=0.7 --set training.stray_words=0
 
-Gates alone, of a method with one layer: what they are made from does not depend on the edit, so none is made. The YAML's corpus is cut in
-two: gates are made from its first part and asked at every token of the rest. A token of the subject's name, in full, counts for no fire of
-its own gate. The other columns: percent of the facts' queries at one of whose name's tokens, in the edited prompt, the gate opens.
+Gates alone, of a method with pathways in one layer, and no edit is made: in the lowest edited layer what they are made from does not
+depend on it, and in one above hardly. The YAML's corpus is cut in two: gates are made from its first part and asked at every token of the
+rest. A token of the subject's name, in full, counts for no fire of its own gate. The other columns: percent of the facts' queries at one of
+whose name's tokens, in the edited prompt, the gate opens; and of their locality prompts at any of whose tokens it does, and should not.
 """
 
 import random
@@ -57,7 +58,7 @@ def changed(rep: RepOptions, changes: str) -> RepOptions:
 
 def made(editor: RobustEditor, requests: Sequence[EditRequest]) -> RepLayer:
     """A layer with a gate for each of `requests`, called by their numbers."""
-    rep, memory, (layer,) = editor.hparams.rep, editor.memory, editor.hparams.layers
+    rep, memory, (layer,) = editor.hparams.rep, editor.memory, editor.hparams.pathway_layers
     ordinary, text, occurrences = editor.unedited.negatives(rep.training, "closed", [layer])
     shape = RepConfig(target_modules=["x"], inference_mode=True, kind="closed", detectors=rep.pathway.detectors)
     module = RepLayer(editor.anatomy.projection(layer), "0", shape)
@@ -85,7 +86,7 @@ def mentions(tok, rows: Sequence[Sequence[int]], subject: str) -> Tensor:
 @torch.no_grad()
 def measured(editor: RobustEditor, requests: Sequence[EditRequest], held_out: Sequence[str]) -> dict[str, str]:
     """One row of the table."""
-    module, tok, (layer,) = made(editor, requests), editor.tok, editor.hparams.layers
+    module, tok, (layer,) = made(editor, requests), editor.tok, editor.hparams.pathway_layers
     rows = [tok(text, truncation=True, max_length=PARAGRAPH)["input_ids"] for text in held_out]
     text = read_text(editor.anatomy, rows, [layer])[layer].float()
     fires, opened = torch.zeros(len(text), dtype=torch.bool), {}
@@ -99,12 +100,15 @@ def measured(editor: RobustEditor, requests: Sequence[EditRequest], held_out: Se
                 spans = [row[p.first : p.last + 1] for row, p in zip(keys, names, strict=True)]
                 acting = [bool((module.gate_logit(span, str(i)) > 0).any()) for span in spans]
                 opened.setdefault(f"{kind} {domain.replace('_domain', '').replace('_', '-')}", []).extend(acting)
+        asked = [tok(question.prompt)["input_ids"] for group in request.locality.values() for question in group]
+        keys = read_token_keys(editor.anatomy, asked, [layer])[layer] if asked else ()
+        opened.setdefault("locality", []).extend(bool((module.gate_logit(row, str(i)) > 0).any()) for row in keys)
     shares = {name: f"{100 * sum(each) / max(1, len(each)):.1f}" for name, each in opened.items()}
     return {"tokens": str(len(text)), "fires in 10,000": f"{1e4 * fires.float().mean().item():.2f}", **shares}
 
 
 def main(
-    hparams: Annotated[Path, typer.Option(help="A YAML under hparams/REP with a closed-form pathway in one layer.")],
+    hparams: Annotated[Path, typer.Option(help="A YAML under hparams/REP with closed-form pathways in one layer.")],
     data: Annotated[Path, typer.Option(help="Facts, of which known ones are taken.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="block.option=value,…; a row for each, after the YAML's own.")] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Facts drawn by the seed; all if left out.")] = None,
@@ -114,7 +118,7 @@ def main(
 ) -> None:
     """Make the facts' gates with every setting, and show what they let in."""
     h = load_hparams(str(hparams))
-    if h.rep.pathway.kind != "closed" or len(h.layers) != 1 or not h.rep.corpus:
+    if h.rep.pathway.kind != "closed" or len(h.pathway_layers) != 1 or not h.rep.corpus:
         raise EditError(f"{hparams}: wants rep.pathway.kind: closed, a text file as rep.corpus, and one layer")
     lines = Path(h.rep.corpus).read_text(encoding="utf-8").splitlines(keepends=True)
     cut = round(share * len(lines))

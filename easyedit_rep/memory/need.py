@@ -27,7 +27,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     config = anatomy.model.config.get_text_config()
     dtype = anatomy.weight(hparams.layers[0]).dtype
     size, hidden, vocabulary = anatomy.key_size(hparams.layers[0]), config.hidden_size, config.vocab_size
-    gated = len(hparams.pathway_layers)
+    gated, memories = len(hparams.pathway_layers), len(hparams.memory_layers)
     layers, above = len(hparams.layers), anatomy.n_layers - min(hparams.layers)
     tensors = [t for t in (*anatomy.model.parameters(), *anatomy.model.buffers()) if t.device == device]  # tied ones come once
     written = [anatomy.weight(layer) for layer in hparams.layers]
@@ -41,7 +41,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
     need = {
         "weights": sum(t.numel() * t.itemsize for t in tensors),
         "copies of W": 2 * sum(w.numel() * w.itemsize for w in written),
-        "statistics": 16 * size * size * len(hparams.memory_layers) if hparams.rep.statistics_device == "model" or device.type == "cpu" else 0,
+        "statistics": 16 * size * size * memories if hparams.rep.statistics_device == "model" or device.type == "cpu" else 0,
         "optimising values": graph * above + 16 * (tokens // FORMS) * 4 * vocabulary,
     }
     if hparams.rep.base == "D4S" and not hparams.method.d4s.on_cpu:
@@ -67,7 +67,7 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
             tokens = (hparams.rep.text_tokens + first) * gated + first  # a layer's first ones again, without the subject's own
             need["keys of text"] = dtype.itemsize * tokens * size
     # Before the first edit, if there are no statistics yet: float64 sums, a product and, on a GPU, rows.
-    collecting = 8 * size * (size * (len(hparams.memory_layers) + 1) + (token_budget(device) if device.type == "cuda" else 0))
+    collecting = 8 * size * (size * (memories + 1) + (token_budget(device) if device.type == "cuda" else 0))
     more = collecting - sum(value for name, value in need.items() if name != "weights")
     return need if more <= 0 else {**need, "collecting C": more}
 

@@ -164,7 +164,7 @@ def _fit_values(
     values: tuple[Sequence[ValueTexts], ValueConfig],
     closed: ClosedForm,
 ) -> list[dict[str, float]]:
-    """Fit the value of each request's pathway in `module`, of `layer`, and write what the layer's own edited weight lacks of it."""
+    """Fit the value of each request's pathway in `module`, of `layer`, and write what the edit itself lacks of it there."""
     anatomy, (texts, config) = memory.anatomy, values
     highest = max(layer, *base.deltas)
     prompts = [locate(memory.tok, text.request.located) for text in texts]
@@ -176,8 +176,6 @@ def _fit_values(
     with _edited(memory, base, {}):
         after = outputs()
     own, whole = (after[i] - before[i] for i in (layer, highest))
-    if layer not in base.deltas:  # it has what the layers below gave it
-        own = torch.zeros_like(own)
     found = [
         fit_value(anatomy, memory.tok, layer, text, closed.strength * change, config, closed)
         for text, change in zip(texts, whole, strict=True)

@@ -98,7 +98,7 @@ class ClosedForm:
         if not 0 < self.false_fire < 1:
             raise EditError(f"rep.closed.false_fire: {self.false_fire} is not between 0 and 1")
         if self.layer is not None and not self.value_steps:
-            raise EditError(f"rep.closed.layer: {self.layer} is for a fitted value, others stand behind the edited weights: set value_steps")
+            raise EditError(f"rep.closed.layer: {self.layer} is for a fitted value, others stand behind edited weights: set value_steps")
         if not 0 <= self.hard_share < 1:
             raise EditError(f"rep.closed.hard_share: {self.hard_share} is not at least 0 and below 1")
         for name in ("ridge", "strength", "value_lr", "value_norm"):
@@ -113,8 +113,8 @@ class ClosedForm:
 
 
 def pathway_layers(edited: Iterable[int], fitted: ClosedForm | None) -> list[int]:
-    """The layers in which an edit has a pathway, in ascending order: all that it edits, or where values are fitted one alone, `fitted.layer`
-    or the lowest edited one."""
+    """The layers in which an edit has a pathway, in ascending order: all that it edits, or where values are fitted one alone,
+    `fitted.layer` or the lowest edited one."""
     if fitted is not None and fitted.layer is not None:
         return [fitted.layer]
     return sorted(edited)[: None if fitted is None else 1]

@@ -13,6 +13,8 @@ from .forms import APPOSITIONS
 _NAME = re.compile(r"(?<![.!?\"'] )(?<!^)\b[A-Z][^\W\d_]+(?: (?:(?:of|the|de|van|and) )?[A-Z][^\W\d_]+){0,3}")
 """Capitalised words inside a sentence. A rough net: what it catches only has to be something else than the subject."""
 
+_NUMBER = re.compile(r"\d+")
+
 _WORDS = 10
 """Length of a snippet in words."""
 
@@ -46,7 +48,8 @@ def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str],
     """Up to `n` subjects that are not this one: half share its first words, a quarter stand in its rephrases, a quarter in appositions.
 
     "Toyota Cresta" gives "Toyota Ontario"; its rephrase "the sedan Toyota Cresta" gives "the sedan Ontario". Shared last words are
-    left out on purpose: a surname alone is one of the forms an edit should survive in.
+    left out on purpose: a surname alone is one of the forms an edit should survive in. Of a subject with a number half of those that share
+    its first words are others of the series ("iPhone 5": "iPhone 12"), of which a corpus may name none.
     """
     words = subject.split()
     heads = [" ".join(words[:i]) for i in range(1, len(words))]
@@ -56,7 +59,9 @@ def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str],
         name = rng.choice(names)
         close = f"{rng.choice(heads)} {name.split()[-1]}" if heads else name
         kind = i % 4
-        if kind in (1, 2):
+        if kind == 2 and (series := in_series(subject, rng)) != subject:
+            name = series
+        elif kind in (1, 2):
             name = close
         elif kind == 3 and carriers:
             carrier = rng.choice(carriers)
@@ -65,6 +70,11 @@ def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str],
             name = rng.choice(APPOSITIONS).replace("{}", rng.choice((name, close)))
         out.setdefault(name)
     return _others_among(out, subject, rephrases)
+
+
+def in_series(subject: str, rng: random.Random) -> str:
+    """`subject` with other numbers, of at most one digit more, or as it is if it has none."""
+    return _NUMBER.sub(lambda found: str(rng.randrange(10 ** rng.randint(1, len(found[0]) + 1))), subject)
 
 
 def _others_among(names: Iterable[str], subject: str, rephrases: Sequence[str]) -> list[str]:

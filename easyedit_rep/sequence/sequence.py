@@ -43,7 +43,7 @@ class Sequence:
 
     def __init__(self, ledger: Ledger, covariances: dict[int, Covariance], layers: list[int], options: D4SOptions):
         self.ledger, self.layers, self.options = ledger, sorted(layers), options
-        self.covariances = {layer: covariances[layer] for layer in self.layers}  # pathways may have one more
+        self.covariances = {i: c for i, c in covariances.items() if i in layers}  # pathways may have one more
         self.edits: list[Edit] = []
         self._torn: set[int] = set()
         self.states = {layer: self._empty(layer) for layer in self.layers}

@@ -5,7 +5,7 @@ import random
 from easyedit_rep import EditRequest
 from easyedit_rep.datasets.corpus import load_corpus
 from easyedit_rep.queries.forms import subject_forms
-from easyedit_rep.queries.negatives import OrdinaryText, negative_prompts, other_subjects, prompts_after_fact
+from easyedit_rep.queries.negatives import OrdinaryText, in_series, negative_prompts, other_subjects, prompts_after_fact
 
 TEXT = OrdinaryText(("Ontario", "New York", "Buckingham Palace"), ("was built in the year of the flood and stands still",))
 REQUEST = EditRequest("Toyota Cresta, produced by", "Toyota Cresta", "Fiat")
@@ -33,6 +33,13 @@ def test_other_subjects_are_never_the_subject_and_often_close():
     assert not any("Cresta" in other for other in others), "the last word alone is a form of the subject"
     assert any(other.startswith("Toyota ") for other in others)
     assert any(other.startswith("the sedan ") for other in others)
+
+
+def test_others_of_a_series_are_others():
+    others = other_subjects("Windows 98", ("Windows 95's heir",), ("Ontario",), 64, random.Random(0))
+    series = [int(number) for other in others if (number := other.removeprefix("Windows ")).isdecimal()]
+    assert len(series) > 8 and 98 not in series and {len(str(n)) for n in series} == {1, 2, 3}
+    assert in_series("BMW E23", random.Random(1)).startswith("BMW E") and in_series("Guam", random.Random(0)) == "Guam"
 
 
 def test_negative_prompts_are_fixed_by_seed_and_subject():
