@@ -2,8 +2,9 @@
 
 Where a gate opens at the subject's name and the name is not the last word ("Toyota Cresta, the sedan, is produced by"), s·v* stands at
 the name, but the model reads the answer off the words behind it: v* was optimised for prompts in which there are none. So r, what is added
-to the residual stream behind the lowest edited layer where the pathway opens, is optimised further, as v* was (ROME, section 3.1), on the
-model as it is before the edit. It begins as r₀ = s times what the edit changes behind its highest layer at the bare prompt's subject. It is
+to the residual stream behind the pathway's layer (the lowest edited, or one above) where it opens, is optimised further, as v* was (ROME, section 3.1), on the
+model as it is before the edit. It begins as r₀ = s times what the edit changes at the bare prompt's subject, behind that layer or behind
+its own highest, if that is above. It is
 added at one token of each text, which must then be answered by it alone:
 
     mean over groups of [ mean over prompts of −log p(target) / n_target ]  +  Σ over kinds w · mean over kept prompts of −log p(its answer)
@@ -13,7 +14,7 @@ added at one token of each text, which must then be answered by it alone:
              those of in-domain rephrases and appositions by rule
     kept     the edited fact, then a made-up neighbour's prompt; and "… is not"; the answer is the unedited model's, w in `KEPT_WEIGHTS`
 
-by Adam from r₀; of all it comes by the best is taken. What r is more than the edited weight itself gives the bare prompt's key is stored.
+by Adam from r₀; of all it comes by the best is taken. What r is more than the edit itself changes there at the bare prompt is stored.
 
 Two things are left out on purpose. Where a pathway opens the token's own value gives way to the prompt's, which is not told to the fit:
 on the bench model the two are a tenth of r apart, or less. And the edited layers above add their part to r, at the bare prompt a seventh
