@@ -2,10 +2,10 @@
 
 Where one of its detectors opens, the key becomes another, the same wherever that is: s·k₀, with k₀ the key of the edited prompt, at which
 the edit is exact, Ŵk̂ = s·v*. With `value_steps` it is k₀, in one layer alone, the lowest edited or one above (`layer`), and a value is
-added to what the weight makes of k₀ there that was fitted so that the model answers behind other wordings too (`value_fit.py`). With two detectors that is three vectors of length D for each
-layer, 132 kB in float32 at D = 11,008; or these once and one of length d, 148 kB at d = 4,096. With `leave`, a cosine, and nothing
-fitted, a key that is near s·k₀ already stays what it is, that of the edited prompt above all: what follows there ("… is not") is reached
-no further than by the base method.
+added to what the weight makes of k₀ there that was fitted so that the model answers behind other wordings too (`value_fit.py`). With two
+detectors that is three vectors of length D for each layer, 132 kB in float32 at D = 11,008; or these once and one of length d, 148 kB at d
+= 4,096. With `leave`, a cosine, and nothing fitted, a key that is near s·k₀ already stays what it is, that of the edited prompt above all:
+what follows there ("… is not") is reached no further than by the base method.
 
 A detector is a direction w and a threshold. w separates the keys a pathway must catch (positives) from those it must leave alone:
 

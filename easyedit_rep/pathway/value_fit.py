@@ -1,11 +1,10 @@
 """The value of a closed-form pathway, fitted so that the model answers behind other wordings too.
 
-Where a gate opens at the subject's name and the name is not the last word ("Toyota Cresta, the sedan, is produced by"), s·v* stands at
-the name, but the model reads the answer off the words behind it: v* was optimised for prompts in which there are none. So r, what is added
-to the residual stream behind the pathway's layer (the lowest edited, or one above) where it opens, is optimised further, as v* was (ROME, section 3.1), on the
-model as it is before the edit. It begins as r₀ = s times what the edit changes at the bare prompt's subject, behind that layer or behind
-its own highest, if that is above. It is
-added at one token of each text, which must then be answered by it alone:
+Where a gate opens at the subject's name and the name is not the last word ("Toyota Cresta, the sedan, is produced by"), s·v* stands at the
+name, but the model reads the answer off the words behind it: v* was optimised for prompts in which there are none. So r, what is added to
+the residual stream behind the pathway's layer (the lowest edited, or one above) where it opens, is optimised further, as v* was (ROME,
+section 3.1), on the model as it is before the edit. It begins as r₀ = s times what the edit changes at the bare prompt's subject, behind
+that layer or behind its own highest, if that is above. It is added at one token of each text, which must then be answered by it alone:
 
     mean over groups of [ mean over prompts of −log p(target) / n_target ]  +  Σ over kinds w · mean over kept prompts of −log p(its answer)
         +  v_weight_decay · ‖r‖ / ‖r₀‖²                                     with ‖r‖ at most value_norm · ‖r₀‖
