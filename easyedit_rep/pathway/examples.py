@@ -99,14 +99,14 @@ class Examples:
         own = {i: located[i].first for i, p in enumerate(prompts) if p.subject == request.subject}
         made = []
         if config.other_subjects and text is not None:
-            made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed)
+            made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed, config.series)
         spelt = [tok(space + request.subject, add_special_tokens=False)["input_ids"] for space in ("", " ")]
         words = {token for ids in spelt for token in ids}
         own_word = tuple(p.ids[p.last] in words for p in located)
         after = []
         if config.after_fact and text is not None:
             names = (*queries.rephrase.in_domain, *queries.shuffle.in_domain)
-            for fact, p in prompts_after_fact(request, queries.rephrase.in_domain, names, text, config.after_fact, seed):
+            for fact, p in prompts_after_fact(request, queries.rephrase.in_domain, names, text, config.after_fact, seed, config.series):
                 row = locate(tok, p)
                 if len(row.ids) <= memory.anatomy.max_positions:  # the fact and a prompt may be twice as long as what was checked
                     stated = fact.rstrip()

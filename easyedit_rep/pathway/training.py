@@ -39,6 +39,7 @@ class PathwayTraining:
         negatives_per_step: how many other tokens' keys each step sees; without `gate_negatives` none.
         other_subjects: how many prompts about other subjects give negatives, lexically close ones among them; for the paper's kind only
             with `gate_negatives`.
+        series: others of a series among them ("iPhone 12", for "iPhone 5"), at which gates above the edited layers open.
         after_fact: how many more such prompts follow the edited fact in one text, where its subject has just been named. Closed-form
             pathways only.
         same_words: of each token that a training prompt's subject ends in, how many occurrences in the corpus are negatives: "star" in any
@@ -68,6 +69,7 @@ class PathwayTraining:
     gate_negatives: float = 0.0
     negatives_per_step: int = 256
     other_subjects: int = 0
+    series: bool = False
     after_fact: int = 0
     same_words: int = 0
     first_tokens: int = 0

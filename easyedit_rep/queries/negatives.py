@@ -44,12 +44,14 @@ class OrdinaryText:
         return cls(tuple(names)[:n], tuple(snippets))
 
 
-def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str], n: int, rng: random.Random) -> list[str]:
+def other_subjects(
+    subject: str, rephrases: Sequence[str], names: Sequence[str], n: int, rng: random.Random, series: bool = False
+) -> list[str]:
     """Up to `n` subjects that are not this one: half share its first words, a quarter stand in its rephrases, a quarter in appositions.
 
     "Toyota Cresta" gives "Toyota Ontario"; its rephrase "the sedan Toyota Cresta" gives "the sedan Ontario". Shared last words are
-    left out on purpose: a surname alone is one of the forms an edit should survive in. Of a subject with a number half of those that share
-    its first words are others of the series ("iPhone 5": "iPhone 12"), of which a corpus may name none.
+    left out on purpose: a surname alone is one of the forms an edit should survive in. With `series`, of a subject with a number half of
+    those that share its first words are others of the series ("iPhone 5": "iPhone 12"), of which a corpus may name none.
     """
     words = subject.split()
     heads = [" ".join(words[:i]) for i in range(1, len(words))]
@@ -59,8 +61,8 @@ def other_subjects(subject: str, rephrases: Sequence[str], names: Sequence[str],
         name = rng.choice(names)
         close = f"{rng.choice(heads)} {name.split()[-1]}" if heads else name
         kind = i % 4
-        if kind == 2 and (series := in_series(subject, rng)) != subject:
-            name = series
+        if series and kind == 2 and (another := in_series(subject, rng)) != subject:
+            name = another
         elif kind in (1, 2):
             name = close
         elif kind == 3 and carriers:
@@ -82,14 +84,16 @@ def _others_among(names: Iterable[str], subject: str, rephrases: Sequence[str]) 
     return [name for name in names if subject.strip() not in name and name not in rephrases]
 
 
-def negative_prompts(request: EditRequest, rephrases: Sequence[str], text: OrdinaryText, n: int, seed: int) -> list[Prompt]:
+def negative_prompts(
+    request: EditRequest, rephrases: Sequence[str], text: OrdinaryText, n: int, seed: int, series: bool = False
+) -> list[Prompt]:
     """Up to `n` prompts about other subjects, every other one followed by running text instead of the request's own words.
 
-    Fixed by `seed` and the subject.
+    Fixed by `seed` and the subject; `series` as in `other_subjects`.
     """
     rng = random.Random(f"negatives/{seed}/{request.subject}")
     out = []
-    for i, subject in enumerate(other_subjects(request.subject, rephrases, text.names, n, rng)):
+    for i, subject in enumerate(other_subjects(request.subject, rephrases, text.names, n, rng, series)):
         if i % 2 and text.snippets:
             out.append(Prompt(rng.choice(("", "", "The ", "In the ")), subject, " " + rng.choice(text.snippets)))
         else:
@@ -98,7 +102,13 @@ def negative_prompts(request: EditRequest, rephrases: Sequence[str], text: Ordin
 
 
 def prompts_after_fact(
-    request: EditRequest, rephrases: Sequence[str], names: Sequence[str], text: OrdinaryText, n: int, seed: int
+    request: EditRequest,
+    rephrases: Sequence[str],
+    names: Sequence[str],
+    text: OrdinaryText,
+    n: int,
+    seed: int,
+    series: bool = False,
 ) -> list[tuple[str, Prompt]]:
     """Up to `n` pairs of the edited fact, about the subject or one of its `names`, and a prompt about another that goes on from there.
 
@@ -108,7 +118,7 @@ def prompts_after_fact(
     """
     rng = random.Random(f"after/{seed}/{request.subject}")
     words = request.subject.split()
-    others = dict.fromkeys(other_subjects(request.subject, rephrases, text.names, 2 * n // 3, rng))
+    others = dict.fromkeys(other_subjects(request.subject, rephrases, text.names, 2 * n // 3, rng, series))
     for _ in range(n - 2 * n // 3 if text.names else 0):
         head, name = " ".join(words[: rng.randrange(1, max(2, len(words)))]), rng.choice(text.names).split()[-1]
         others[f"{head} {name}" if len(words) > 1 else name] = None

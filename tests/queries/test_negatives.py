@@ -36,7 +36,7 @@ def test_other_subjects_are_never_the_subject_and_often_close():
 
 
 def test_others_of_a_series_are_others():
-    others = other_subjects("Windows 98", ("Windows 95's heir",), ("Ontario",), 64, random.Random(0))
+    others = other_subjects("Windows 98", ("Windows 95's heir",), ("Ontario",), 64, random.Random(0), series=True)
     series = [int(number) for other in others if (number := other.removeprefix("Windows ")).isdecimal()]
     assert len(series) > 8 and 98 not in series and {len(str(n)) for n in series} == {1, 2, 3}
     assert in_series("BMW E23", random.Random(1)).startswith("BMW E") and in_series("Guam", random.Random(0)) == "Guam"
