@@ -64,8 +64,7 @@ class RobustEditor:
                 f"v_loss_layer: {hparams.v_loss_layer} is not the last layer, where the native engine reads the loss: set it to {last}"
             )
         if hparams.rep.pathways and hparams.rep.fits_values:
-            check_fits(self.anatomy)
-            self.anatomy.check_layer(hparams.pathway_layers[0], "rep.closed.layer")
+            check_fits(self.anatomy, *hparams.pathway_layers)
         check_memory(self.anatomy, hparams, self.batchable)  # also refuses a base that no engine knows
         self.ledger = Ledger.of(model, self.anatomy)
         self.unedited = Unedited(hparams, self.anatomy, self.tok, self.ledger)

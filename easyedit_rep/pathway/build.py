@@ -100,12 +100,10 @@ def build_pathways(
     modules: dict[int, RepLayer] = {}
     with ExitStack() as below:
         running = below.enter_context(scratch_weights(anatomy, [i for i in base.deltas if i < layers[-1]]))
-        for done, layer in zip([-1, *layers], layers, strict=False):
-            for i in running:
-                if done <= i < layer:
-                    base.deltas[i].add_to(running[i])
-            if done in modules:
-                below.enter_context(_acting(anatomy.projection(done), modules[done]))
+        for i in running:
+            if i < layers[0]:  # without a pathway of its own, the only one being above
+                base.deltas[i].add_to(running[i])
+        for layer in layers:
             others = None if ordinary is None else ordinary[layer]
             module = RepLayer(anatomy.projection(layer), names[0], shape)
             for name in names[1:]:
@@ -125,6 +123,9 @@ def build_pathways(
                 del keys, k  # before the next are read
             module.eval().set_adapter(names, inference_mode=True)
             modules[layer] = module
+            if layer in running:
+                base.deltas[layer].add_to(running[layer])
+                below.enter_context(_acting(anatomy.projection(layer), module))
     if values is not None:
         (layer,) = layers
         for told, more in zip(losses[layer], _fit_values(memory, base, layer, modules[layer], names, values, closed), strict=True):

@@ -68,7 +68,7 @@ class ClosedForm:
         strength: s; above 1 the edit is put more strongly where a pathway opens than the base method wrote it. It is 1 for an edit whose
             prompt would lose its answer by it, and its value, if one is fitted, is not added; with `leave` that prompt's key is left as it
             is.
-        value_steps: steps of Adam in which a value is fitted, which is added in the lowest edited layer alone; 0: it is s·v*, in each.
+        value_steps: steps of Adam in which a value is fitted, which is added in one layer alone; 0: it is s·v*, in each.
         value_lr: length of such a step, times what the edit changes in the residual stream (a learning rate of value_lr · ‖r₀‖ / √d).
         value_norm: how large that change may become by it, times what it was.
         layer: above all edited ones, where the pathway of a fitted value is then; None: in the lowest edited one.

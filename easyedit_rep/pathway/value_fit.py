@@ -107,8 +107,9 @@ def _placed(tok, prompts: Sequence[Prompt], target: str, longest: int) -> list[t
     return found
 
 
-def check_fits(anatomy: Anatomy) -> None:
-    """Raise `EditError` for a model whose residual stream is not changed by what is added to an MLP's output as it is."""
+def check_fits(anatomy: Anatomy, layer: int) -> None:
+    """Raise `EditError` unless `layer` is one of the model's, and what is added to an MLP's output changes its residual stream as it is."""
+    anatomy.check_layer(layer, "rep.closed.layer")
     if not anatomy.residual:
         name = type(anatomy.model).__name__
         raise EditError(f"rep.closed.value_steps: {name} need not add an MLP's output to its residual stream as it is: set it to 0")

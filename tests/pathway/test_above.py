@@ -1,57 +1,31 @@
 """A pathway in a layer above those that are edited: its gate knows more of what stands before, and its value outlasts fewer layers."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from easyedit_rep import EditError, RobustEditor, load_edits
-from easyedit_rep.evaluation.predict import Prediction
+from easyedit_rep import EditError, load_edits
 from easyedit_rep.memory.keys import read_keys, read_outputs
 from easyedit_rep.memory.need import estimate
 from easyedit_rep.memory.tokens import locate
 from easyedit_rep.pathway import build
-from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.pathway.model import layers_of
-from easyedit_rep.pathway.training import PathwayTraining
-from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
 from easyedit_rep.request import EditRequest
 from easyedit_rep.sequence.store import load_sequence, save_sequence
 
 REQUEST = EditRequest("The mother tongue of {} is", "Danielle Darrieux", "Spanish", subject_rephrase=("Danielle Darrieux, the actress",))
 OTHER = EditRequest("{} plays the", "Ann Lee", "violin")
-METHODS = {"ROME": {}, "MEMIT": {"mom2_update_weight": 20.0}, "D4S": {"mom2_update_weight": 20.0}}
 
 
 @pytest.fixture
-def make_editor(make_hparams, make_model, tok, texts, tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(texts), encoding="utf-8")
-
-    def make(base="MEMIT", layers=(1, 2), family="llama", model=None, stats_dir=None, **closed):
-        rep = RepOptions(
-            base=base,
-            corpus=str(path),
-            statistics_tokens=600,
-            text_tokens=600,
-            pathway=PathwayShape(kind="closed", detectors=2),
-            training=PathwayTraining(other_subjects=8, subject_forms=True),
-            closed=ClosedForm(**{"false_fire": 0.2, "value_steps": 3, "layer": 3, **closed}),
-            queries=QueryOptions(shuffle_count=2, long_context_count=0),
-        )
-        hparams = make_hparams(layers=list(layers), rep=rep, method=dict(METHODS[base]), stats_dir=stats_dir)
-        return RobustEditor.from_hparams(hparams, make_model(family) if model is None else model, tok)
-
-    return make
+def make_editor(make_fitted):
+    return partial(make_fitted, layer=3)
 
 
-@pytest.fixture
-def answered(monkeypatch):
-    """The prompt keeps its answer, whatever a random model says."""
-    monkeypatch.setattr(build, "predict", lambda _a, _t, asked, _targets: [Prediction((1,), (1,))] * len(asked))
-
-
-def logits(editor):
+def logits(model):
     with torch.no_grad():
-        return editor.model(input_ids=torch.tensor([[1, 17, 40, 99, 7, 250]])).logits
+        return model(input_ids=torch.tensor([[1, 17, 40, 99, 7, 250]])).logits
 
 
 @pytest.mark.parametrize(("base", "layers", "family"), [("ROME", (1,), "llama"), ("MEMIT", (1, 2), "llama"), ("MEMIT", (0, 1), "gpt2")])
@@ -60,7 +34,7 @@ def test_the_edit_and_what_is_added_are_what_was_fitted(make_editor, answered, m
     there r results."""
     seen, real = [], build.fit_value
     monkeypatch.setattr(build, "fit_value", lambda *args: seen.append((args, real(*args))) or seen[-1][1])
-    editor = make_editor(base, layers, family, strength=2.0)
+    editor = make_editor(family, base, layers, strength=2.0)
     before = [p.clone() for p in editor.model.parameters()]
     base_edit = editor.base_edit(REQUEST)
     edit = editor.robustify(base_edit)
@@ -90,43 +64,41 @@ def test_the_edit_and_what_is_added_are_what_was_fitted(make_editor, answered, m
 def test_its_gate_is_told_by_the_c_of_its_own_layer(make_editor, tmp_path, monkeypatch):
     moments, real = [], build.solve_layer
     monkeypatch.setattr(build, "solve_layer", lambda *args: moments.append(args[-1]) or real(*args))
-    editor = make_editor("ROME", (1,), stats_dir=str(tmp_path / "stats"))
+    editor = make_editor(base="ROME", layers=(1,), stats_dir=str(tmp_path / "stats"))
     editor.robustify(editor.base_edit(REQUEST))
     assert sorted(editor.memory.covariances) == [1, 3]
     torch.testing.assert_close(moments[0], editor.memory.covariances[3].moment.float())
-    again = make_editor("ROME", (1,), stats_dir=str(tmp_path / "stats"))
+    again = make_editor(base="ROME", layers=(1,), stats_dir=str(tmp_path / "stats"))
     assert again.memory.covariances[3].digest == editor.memory.covariances[3].digest, "it is kept with the others"
-    need = [estimate(e.anatomy, e.hparams, False)["statistics"] for e in (editor, make_editor("ROME", (1,), layer=None))]
+    need = [estimate(e.anatomy, e.hparams, False)["statistics"] for e in (editor, make_editor(base="ROME", layers=(1,), layer=None))]
     assert need[0] == 2 * need[1]
 
 
 def test_saved_loaded_and_taken_out_in_any_order(make_editor, make_model, answered, tmp_path):
-    editor = make_editor("ROME", (1,), false_fire=0.5, margin=0.0, margin_around=0.0)
+    editor = make_editor(base="ROME", layers=(1,), false_fire=0.5, margin=0.0, margin_around=0.0)
     edits = [editor.apply(request) for request in (REQUEST, OTHER)]
     edits[0].ledger.save(tmp_path / "edits")
     model = make_model("llama")
     loaded = load_edits(model, tmp_path / "edits")
-    with torch.no_grad():
-        assert torch.equal(model(input_ids=torch.tensor([[1, 17, 40, 99, 7, 250]])).logits, logits(editor))
+    assert torch.equal(logits(model), logits(editor.model))
     for handles in (edits, loaded):
         handles[0].undo()
-    with torch.no_grad():
-        assert torch.equal(model(input_ids=torch.tensor([[1, 17, 40, 99, 7, 250]])).logits, logits(editor))
+    assert torch.equal(logits(model), logits(editor.model))
     loaded[1].undo()
     assert all(torch.equal(x, y) for x, y in zip(model.parameters(), make_model("llama").parameters(), strict=True))
 
 
 def test_a_sequence_is_kept_with_its_pathways(make_editor, answered, tmp_path):
-    first = make_editor("D4S", (0, 1), false_fire=0.5, margin=0.0, margin_around=0.0)
+    first = make_editor(base="D4S", layers=(0, 1), false_fire=0.5, margin=0.0, margin_around=0.0)
     for request in (REQUEST, OTHER):
         first.apply(request)
     save_sequence(first.sequence, tmp_path / "run")
-    again = make_editor("D4S", (0, 1), false_fire=0.5, margin=0.0, margin_around=0.0)
+    again = make_editor(base="D4S", layers=(0, 1), false_fire=0.5, margin=0.0, margin_around=0.0)
     load_sequence(again.sequence, tmp_path / "run")
-    assert torch.equal(logits(again), logits(first))
+    assert torch.equal(logits(again.model), logits(first.model))
     assert list(layers_of(again.model)) == [again.anatomy.rewrite_name(3)]
     # One whose pathways are elsewhere goes on with the same memory.
-    lowest = make_editor("D4S", (0, 1), model=again.model, layer=None)
+    lowest = make_editor(base="D4S", layers=(0, 1), model=again.model, layer=None)
     edit = lowest.apply(EditRequest("The company of {} makes", "Steve Jobs", "music"))
     assert list(edit.pathways[0].tensors) == [0] and len(again.sequence.edits) == 3
 

@@ -15,12 +15,11 @@ from easyedit_rep.memory.values import ValueConfig
 from easyedit_rep.pathway import build, value_fit
 from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.pathway.model import layers_of
-from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.pathway.value_fit import ValueTexts, fit_value
 from easyedit_rep.queries import Queries, Split
 from easyedit_rep.queries.forms import APPOSITIONS, names_with_tails
 from easyedit_rep.queries.negatives import OrdinaryText
-from easyedit_rep.rep_options import PathwayShape, QueryOptions, RepOptions
+from easyedit_rep.rep_options import PathwayShape, RepOptions
 from easyedit_rep.request import EditRequest
 
 REQUEST = EditRequest("The mother tongue of {} is", "Danielle Darrieux", "Spanish", subject_rephrase=("Danielle Darrieux, the actress",))
@@ -33,28 +32,6 @@ CONFIG = ValueConfig(v_num_grad_steps=5, v_lr=0.1, v_weight_decay=1e-3, clamp_no
 @pytest.fixture
 def heard():
     return ValueTexts.of(REQUEST, QUERIES, ("", "It was so. "), NAMES, 0)
-
-
-@pytest.fixture
-def make_editor(make_hparams, make_model, tok, texts, tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(texts), encoding="utf-8")
-
-    def make(family="llama", base="MEMIT", layers=(1, 2), **closed):
-        rep = RepOptions(
-            base=base,
-            corpus=str(path),
-            statistics_tokens=600,
-            text_tokens=600,
-            pathway=PathwayShape(kind="closed", detectors=2),
-            training=PathwayTraining(other_subjects=8, subject_forms=True),
-            closed=ClosedForm(false_fire=0.2, **{"value_steps": 4, **closed}),
-            queries=QueryOptions(shuffle_count=2, long_context_count=0),
-        )
-        method = {"mom2_update_weight": 20.0} if base == "MEMIT" else {}
-        return RobustEditor.from_hparams(make_hparams(layers=list(layers), rep=rep, method=method), make_model(family), tok)
-
-    return make
 
 
 def test_names_with_other_words_behind():
@@ -186,10 +163,10 @@ def test_of_all_values_that_were_measured_the_best_is_kept(llama, tok, heard, mo
     assert torch.equal(two, five) and at_two == at_five and not torch.equal(two, torch.ones(32))
 
 
-def test_an_edit_that_changes_nothing_has_nothing_to_fit(llama, tok, heard, make_editor):
+def test_an_edit_that_changes_nothing_has_nothing_to_fit(llama, tok, heard, make_fitted):
     value, told = fit_value(Anatomy(llama), tok, 1, heard, torch.zeros(32), CONFIG, ClosedForm(value_steps=5))
     assert not value.any() and told == {}
-    editor = make_editor(base="ROME", layers=(1,), strength=1.0)
+    editor = make_fitted(base="ROME", layers=(1,), strength=1.0)
     edit = editor.base_edit(REQUEST)
     nothing = replace(edit, deltas={layer: replace(delta, left=0 * delta.left) for layer, delta in edit.deltas.items()})
     found = editor.robustify(nothing)
@@ -206,11 +183,10 @@ def test_a_loss_that_is_no_number_is_told(llama, tok, heard, where):
 
 
 @pytest.mark.parametrize(("family", "base", "layers"), [("llama", "MEMIT", (1, 2)), ("gpt2", "MEMIT", (1, 2)), ("llama", "ROME", (1,))])
-def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_editor, family, base, layers, monkeypatch):
+def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_fitted, answered, family, base, layers, monkeypatch):
     """Its gate is the one it would have beside others above, its key the prompt's own; with what is added r results. r₀ is s times the
     edit's."""
-    fitted, plain = (make_editor(family, base, layers, strength=2.0, value_steps=steps) for steps in (4, 0))
-    monkeypatch.setattr(build, "predict", lambda _a, _t, asked, _targets: [Prediction((1,), (1,))] * len(asked))
+    fitted, plain = (make_fitted(family, base, layers, strength=2.0, value_steps=steps) for steps in (4, 0))
     seen, real = [], build.fit_value
     monkeypatch.setattr(build, "fit_value", lambda *args: seen.append((args, real(*args))) or seen[-1][1])
     editor, lowest, highest = fitted, layers[0], layers[-1]
@@ -246,8 +222,8 @@ def test_one_pathway_in_the_lowest_layer_gives_all_of_the_value(make_editor, fam
     assert all(torch.equal(x, y) for x, y in zip(before, editor.model.parameters(), strict=True))
 
 
-def test_every_request_of_a_batch_is_fitted_on_the_unedited_model(make_editor, monkeypatch):
-    editor, real, seen = make_editor(), build.fit_value, []
+def test_every_request_of_a_batch_is_fitted_on_the_unedited_model(make_fitted, answered, monkeypatch):
+    editor, real, seen = make_fitted(), build.fit_value, []
     weights = [editor.anatomy.weight(layer).detach().clone() for layer in (1, 2)]
 
     def fit(anatomy, tok, layer, about, *rest):
@@ -257,16 +233,15 @@ def test_every_request_of_a_batch_is_fitted_on_the_unedited_model(make_editor, m
         return real(anatomy, tok, layer, about, *rest)
 
     monkeypatch.setattr(build, "fit_value", fit)
-    monkeypatch.setattr(build, "predict", lambda _a, _t, asked, _targets: [Prediction((1,), (1,))] * len(asked))
     other = EditRequest("{} plays the", "Ann Lee", "violin")
     edit = editor.robustify(editor.base_edit(REQUEST, other))
     assert seen == [REQUEST, other]
     assert all("value_loss" in told for told in edit.info["pathway"][1])
 
 
-def test_no_fitted_value_costs_a_prompt_its_answer(make_editor, monkeypatch):
+def test_no_fitted_value_costs_a_prompt_its_answer(make_fitted, monkeypatch):
     """Where the prompt is not answered with all in place, nothing is added, and the key is the prompt's own, whatever the strength."""
-    editor = make_editor(strength=2.0)
+    editor = make_fitted(strength=2.0)
     monkeypatch.setattr(build, "predict", lambda *_args: [Prediction((1,), (2,))])
     edit = editor.robustify(editor.base_edit(REQUEST))
     key = read_keys(editor.anatomy, [locate(editor.tok, REQUEST.located)], [1])[1][0]
@@ -275,8 +250,8 @@ def test_no_fitted_value_costs_a_prompt_its_answer(make_editor, monkeypatch):
     assert "value_loss" not in edit.info["pathway"][1][0]
 
 
-def test_whether_the_prompt_is_answered_is_asked_with_the_value_in_place(make_editor, monkeypatch):
-    editor, seen = make_editor(strength=2.0), []
+def test_whether_the_prompt_is_answered_is_asked_with_the_value_in_place(make_fitted, monkeypatch):
+    editor, seen = make_fitted(strength=2.0), []
 
     def ask(anatomy, tok, *_args):
         seen.append(read_outputs(anatomy, [locate(tok, REQUEST.located)], 1)[0])
@@ -289,8 +264,8 @@ def test_whether_the_prompt_is_answered_is_asked_with_the_value_in_place(make_ed
     assert edit.pathways[0].tensors[1]["rep_value.weight"].any()
 
 
-def test_what_cannot_be_fitted_is_refused(make_editor):
-    editor = make_editor()
+def test_what_cannot_be_fitted_is_refused(make_fitted):
+    editor = make_fitted()
     edit = editor.base_edit(REQUEST)
     with torch.inference_mode(), pytest.raises(EditError, match="inference_mode"):
         editor.robustify(edit)
@@ -302,18 +277,18 @@ def test_what_cannot_be_fitted_is_refused(make_editor):
         RepOptions(pathway=PathwayShape(kind="closed", leave=0.8), closed=ClosedForm(value_steps=3))
 
 
-def test_it_is_counted_in_what_an_edit_needs(make_editor):
-    one, other = (make_editor(base="ROME", layers=(1,), value_steps=steps) for steps in (0, 4))
+def test_it_is_counted_in_what_an_edit_needs(make_fitted):
+    one, other = (make_fitted(base="ROME", layers=(1,), value_steps=steps) for steps in (0, 4))
     need = [estimate(editor.anatomy, editor.hparams, False)["optimising values"] for editor in (one, other)]
     assert need[0] < need[1]
-    several = {layers: make_editor(layers=layers) for layers in ((1,), (1, 2))}
+    several = {layers: make_fitted(layers=layers) for layers in ((1,), (1, 2))}
     one, two = ({k: estimate(e.anatomy, e.hparams, False).get(k) for k in ("pathway", "keys of text")} for e in several.values())
     assert one == two, "a fitted value stands in one layer"
     d, size = 32, several[1,].anatomy.key_size(1)
     assert one["pathway"] == 4 * 4 * size * size + 4 * (3 * size + 2 + d)
 
 
-def test_an_edit_of_another_layer_has_its_pathway_there(make_editor):
+def test_an_edit_of_another_layer_has_its_pathway_there(make_fitted):
     """The editor's lowest layer is 1, the edit is in 2."""
-    edit = make_editor(base="ROME", layers=(2,)).base_edit(REQUEST)
-    assert list(make_editor(layers=(1, 2)).robustify(edit).pathways[0].tensors) == [2]
+    edit = make_fitted(base="ROME", layers=(2,)).base_edit(REQUEST)
+    assert list(make_fitted(layers=(1, 2)).robustify(edit).pathways[0].tensors) == [2]
