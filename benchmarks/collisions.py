@@ -54,7 +54,7 @@ def peak() -> float:
 
 def main(
     corpus: Annotated[list[Path], typer.Option(help="Text files, read as one.")],
-    hparams: Annotated[Path, typer.Option()] = ROOT / "hparams/REP/ROME/bench-llama.yaml",
+    hparams: Annotated[Path, typer.Option()] = ROOT / "hparams/REP/ROME/bench-llama-layer1.yaml",
     data: Annotated[Path, typer.Option()] = ROOT.parent / "shared/data/rep/test.counterfact_llama2-7b.json",
     subjects: Annotated[int, typer.Option()] = 100,
     tokens: Annotated[int, typer.Option()] = 400_000,

@@ -39,8 +39,9 @@ def working_directory(tmp_path, monkeypatch):
 
 
 def build_bench_hparams(stats_dir: Path, **options) -> REPHyperParams:
-    """bench-llama's YAML with paths that hold from anywhere, and a short pathway training: what is tested is the plumbing."""
-    hparams = REPHyperParams.from_hparams(str(ROOT / "hparams/REP/ROME/bench-llama.yaml"))
+    """bench-llama's YAML for the layer that the other methods of these tests edit too, with paths that hold from anywhere, and a short
+    pathway training: what is tested is the plumbing."""
+    hparams = REPHyperParams.from_hparams(str(ROOT / "hparams/REP/ROME/bench-llama-layer1.yaml"))
     hparams.model_name = str(SHARED / "bench-llama")
     hparams.stats_dir = str(stats_dir)
     hparams.context_template_length_params = [[5, 5]]
