@@ -80,7 +80,7 @@ def test_other_models_have_the_recommended_pathway(method, name):
     assert (ours.pathway, ours.text_tokens) == (tuned.pathway, 20_000)
     # Of so little text stray words would crowd out most of what is mined, and tuned margins are those of gates that know them.
     assert ours.training == replace(tuned.training, stray_words=0) and tuned.training.stray_words
-    assert ours.closed == ClosedForm(value_steps=tuned.closed.value_steps)
+    assert ours.closed == ClosedForm(value_steps=10), "ROME's layer and what is fitted in it are the bench model's alone"
     assert replace(ours.queries, negative_count=2) == tuned.queries, "queries are the paper's"
 
 
