@@ -4,8 +4,8 @@
         --data ../shared/data/rep/test.counterfact_llama2-7b.json --text ../shared/data/wikitext2/test.txt --n 100 --json fires.json
 
 The edits are all installed in one model, one after another as they are (each was made on the unedited one). The text must be another than
-that which gates are calibrated on (`rep.corpus`). Where a paragraph names an edited subject a pathway is right to open; fires in those that
-name none are counted apart.
+that which gates are calibrated on (`rep.corpus`). At the tokens of its subject's name, in full, a pathway is right to open. Fires in
+paragraphs that name no edited subject anywhere are counted apart.
 """
 
 import json
@@ -49,15 +49,16 @@ def main(
     for edit in edits:
         editor.install(edit)
     texts = list(load_corpus(text).shuffled(seed))
-    found = false_fires(editor.model, editor.tok, texts, tokens)
+    subjects = {edit.pathway_names[0]: edit.requests[0].subject for edit in edits}
+    found = false_fires(editor.model, editor.tok, texts, tokens, subjects=subjects)
     named = [request.subject.casefold() for request in chosen]
     elsewhere = [paragraph for paragraph in texts if not any(name in paragraph.casefold() for name in named)]
     apart = false_fires(editor.model, editor.tok, elsewhere, tokens) if elsewhere else None
-    subjects = {edit.pathway_names[0]: edit.requests[0].subject for edit in edits}
     worst = sorted(found.by_pathway.items(), key=lambda item: -item[1])[:5]
     row = {
         "edits": len(edits),
         "tokens": found.tokens,
+        "at_subjects_own_names": found.named,
         "fires": found.fires,
         "fires_per_10000_tokens": round(found.per_10_000, 3),
         "where_no_subject_is_named": None if apart is None else round(apart.per_10_000, 3),

@@ -3,10 +3,11 @@
     python benchmarks/gates.py --hparams hparams/REP/ROME/bench-llama.yaml --data ../shared/data/rep/valid.counterfact.json \\
         --set closed.margin=0.6,closed.margin_around=0.7 --set training.stray_words=0
 
-Gates alone, of a method with pathways in one layer, and no edit is made: in the lowest edited layer what they are made from does not
-depend on it, and in one above hardly. The YAML's corpus is cut in two: gates are made from its first part and asked at every token of the
-rest. A token of the subject's name, in full, counts for no fire of its own gate. The other columns: percent of the facts' queries at one of
-whose name's tokens, in the edited prompt, the gate opens; and of their locality prompts at any of whose tokens it does, and should not.
+Gates alone, of a method with pathways in one layer, and no edit is made: in the lowest edited layer what they are made from does not depend
+on it, and in one above hardly. The YAML's corpus is cut in two: gates are made from its first part and asked at every token of the rest; or
+with `--text` they are made from all of it, as an edit's are, and asked at another text's. A token of the subject's name, in full, counts
+for no fire of its own gate. The other columns: percent of the facts' queries at one of whose name's tokens, in the edited prompt, the gate
+opens; and of their locality prompts at any of whose tokens it does, and should not.
 """
 
 import random
@@ -21,13 +22,13 @@ import torch
 import typer
 import yaml
 from rich.console import Console
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from easyedit_rep import EditError, EditRequest, RobustEditor
 from easyedit_rep.bench.compare import known_only
 from easyedit_rep.commands.bench import print_cells
 from easyedit_rep.datasets.records import load_records
+from easyedit_rep.evaluation.false_fires import mentions
 from easyedit_rep.hparams import load_hparams
 from easyedit_rep.memory.keys import read_token_keys
 from easyedit_rep.memory.tokens import locate
@@ -73,16 +74,6 @@ def made(editor: RobustEditor, requests: Sequence[EditRequest]) -> RepLayer:
     return module
 
 
-def mentions(tok, rows: Sequence[Sequence[int]], subject: str) -> Tensor:
-    """(n,) bool over the tokens of all `rows`: those of the subject's name, in full."""
-    ids, found = torch.tensor([token for row in rows for token in row]), []
-    for space in ("", " "):
-        name = torch.tensor(tok(space + subject.strip(), add_special_tokens=False)["input_ids"])
-        where = (ids.unfold(0, len(name), 1) == name).all(-1).nonzero()
-        found.append((where + torch.arange(len(name))).flatten())
-    return torch.zeros(len(ids), dtype=torch.bool).index_fill(0, torch.cat(found), True)
-
-
 @torch.no_grad()
 def measured(editor: RobustEditor, requests: Sequence[EditRequest], held_out: Sequence[str]) -> dict[str, str]:
     """One row of the table."""
@@ -114,15 +105,19 @@ def main(
     n: Annotated[int | None, typer.Option(min=1, help="Facts drawn by the seed; all if left out.")] = None,
     seed: Annotated[int, typer.Option(help="Which facts are drawn.")] = 0,
     share: Annotated[float, typer.Option(min=0.1, max=0.9, help="Of the corpus's lines, that gates are made from.")] = 0.65,
+    text: Annotated[Path | None, typer.Option(help="Another text to ask them at, one paragraph a line.")] = None,
     style: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
 ) -> None:
     """Make the facts' gates with every setting, and show what they let in."""
     h = load_hparams(str(hparams))
     if h.rep.pathway.kind != "closed" or len(h.pathway_layers) != 1 or not h.rep.corpus:
         raise EditError(f"{hparams}: wants rep.pathway.kind: closed, a text file as rep.corpus, and one layer")
+    if text and text.resolve() == Path(h.rep.corpus).resolve():
+        raise EditError(f"--text {text} is what the gates are made from: give another")
     lines = Path(h.rep.corpus).read_text(encoding="utf-8").splitlines(keepends=True)
-    cut = round(share * len(lines))
-    held_out = [line.strip() for line in lines[cut:] if line.strip() and not line.strip().startswith("=")]
+    cut = len(lines) if text else round(share * len(lines))
+    asked = text.read_text(encoding="utf-8").splitlines() if text else lines[cut:]
+    held_out = [line.strip() for line in asked if line.strip() and not line.strip().startswith("=")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "text.txt")
         path.write_text("".join(lines[:cut]), encoding="utf-8")

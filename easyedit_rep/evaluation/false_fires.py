@@ -1,10 +1,11 @@
-"""Where pathways act in ordinary text, that is about none of their subjects: each such token is a false fire."""
+"""Where pathways act in ordinary text: each token that does not name their subject in full is a false fire."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import EditError
 from ..memory.tokens import batches, pad, token_budget
@@ -16,13 +17,15 @@ class FalseFires(NamedTuple):
 
     Attributes:
         tokens: read, special ones included.
-        fires: tokens at which any pathway of any layer opened.
-        by_pathway: {pathway: tokens at which it opened in some layer}; a token at which two open counts for both.
+        fires: tokens at which any pathway of any layer opened, but for those of its own subject's name.
+        by_pathway: {pathway: such tokens at which it opened in some layer}; a token at which two open counts for both.
+        named: tokens of a subject's name, in full, at which its own pathway opened, as it should.
     """
 
     tokens: int
     fires: int
     by_pathway: dict[str, int]
+    named: int
 
     @property
     def per_10_000(self) -> float:
@@ -31,10 +34,16 @@ class FalseFires(NamedTuple):
 
 
 @torch.no_grad()
-def false_fires(model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_length: int = 256) -> FalseFires:
+def false_fires(
+    model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_length: int = 256, subjects: Mapping[str, str] | None = None
+) -> FalseFires:
     """Read up to `n_tokens` tokens of `texts`, each cut to `max_length`, with the edited `model`, and count where its pathways open.
 
     Every layer sees what it would at test: with the edits and open pathways below it in place.
+
+    Args:
+        subjects: {pathway: its subject}. A text may name one, and its pathway is right to open there; of pathways that are not among them
+            every token at which they open is a false fire.
 
     Raises:
         EditError: the model carries no pathways, or there is no text.
@@ -53,7 +62,8 @@ def false_fires(model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_
             break
     if not rows:
         raise EditError("no text to count false fires in: give a corpus")
-    counts, fires, opened = dict.fromkeys(names, 0), 0, {}
+    right = {name: mentions(tok, rows, subject).split([len(row) for row in rows]) for name, subject in (subjects or {}).items()}
+    counts, fires, named, opened = dict.fromkeys(names, 0), 0, 0, {}
     handles = [layer.register_forward_pre_hook(_noting(opened)) for layer in layers]
     device = next(model.parameters()).device
     try:
@@ -61,14 +71,32 @@ def false_fires(model: nn.Module, tok, texts: Sequence[str], n_tokens: int, max_
             ids, mask = pad([rows[i] for i in group], device)
             opened.clear()
             model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
-            real = mask.bool()
-            fires += int((torch.stack([o.to(device) for o in opened.values()]).any(0) & real).sum())
+            false, true = torch.zeros_like(mask, dtype=torch.bool), torch.zeros_like(mask, dtype=torch.bool)
             for name, where in opened.items():
-                counts[name] += int((where.to(device) & real).sum())
+                where = where.to(device) & mask.bool()
+                if name in right and where.any():
+                    own = pad_sequence([right[name][i] for i in group], batch_first=True).to(device)
+                    true |= where & own
+                    where = where & ~own
+                false |= where
+                counts[name] += int(where.sum())
+            fires, named = fires + int(false.sum()), named + int(true.sum())
     finally:
         for handle in handles:
             handle.remove()
-    return FalseFires(total, fires, counts)
+    return FalseFires(total, fires, counts, named)
+
+
+def mentions(tok, rows: Sequence[Sequence[int]], subject: str) -> Tensor:
+    """(n,) bool over the tokens of all `rows`, one behind the other: those of `subject` in full, as it is written."""
+    ids = torch.tensor([token for row in rows for token in row])
+    found = torch.zeros(len(ids), dtype=torch.bool)
+    for space in ("", " "):
+        name = torch.tensor(tok(space + subject.strip(), add_special_tokens=False)["input_ids"])
+        if len(name) <= len(ids):
+            where = (ids.unfold(0, len(name), 1) == name).all(-1).nonzero()
+            found[(where + torch.arange(len(name))).flatten()] = True
+    return found
 
 
 def _noting(opened: dict[str, torch.Tensor]):

@@ -6,7 +6,7 @@ from torch import nn
 
 from easyedit_rep.anatomy import Anatomy
 from easyedit_rep.errors import EditError
-from easyedit_rep.evaluation.false_fires import false_fires
+from easyedit_rep.evaluation.false_fires import false_fires, mentions
 from easyedit_rep.memory.keys import read_token_keys
 from easyedit_rep.pathway import RepConfig
 from easyedit_rep.pathway.model import attach, layers_of
@@ -43,7 +43,23 @@ def test_a_token_counts_once_however_many_open_in_however_many_layers(llama, tok
     attach_detector(llama, "a", 0 * direction, 1.0, layers=(1, 2))
     attach_detector(llama, "b", 0 * direction, 1.0)
     found = false_fires(llama, tok, texts, 50)
-    assert found == (50, 50, {"a": 50, "b": 50})
+    assert found == (50, 50, {"a": 50, "b": 50}, 0)
+
+
+def test_a_pathway_is_right_to_open_at_its_own_subjects_name(llama, tok, direction):
+    texts = ["He met Anne Redpath there.", "Anne Redpath and Anne", "Nobody at all came to the old house by the river that night."]
+    rows = [tok(text)["input_ids"] for text in texts]
+    attach_detector(llama, "a", 0 * direction, 1.0)
+    attach_detector(llama, "b", 0 * direction, -1.0)
+    total, name = sum(map(len, rows)), len(tok(" Anne Redpath", add_special_tokens=False)["input_ids"])
+    first = len(tok("Anne Redpath", add_special_tokens=False)["input_ids"])
+    found = false_fires(llama, tok, texts, 10**6, subjects={"a": "Anne Redpath", "b": "He"})
+    assert found == (total, total - name - first, {"a": total - name - first, "b": 0}, name + first)
+    attach_detector(llama, "c", 0 * direction, 1.0)
+    found = false_fires(llama, tok, texts, 10**6, subjects={"a": "Anne Redpath", "b": "He"})
+    assert found.fires == total, "another's name is no excuse"
+    assert mentions(tok, [rows[1]], "Anne Redpath").tolist() == [False] + [True] * first + [False] * (len(rows[1]) - 1 - first)
+    assert not mentions(tok, [[1, 2]], "a name that is longer than all of the text").any()
 
 
 def test_without_pathways_or_text_there_is_nothing_to_count(llama, tok, texts, direction):
