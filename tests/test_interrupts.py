@@ -21,6 +21,14 @@ NAMES = ("Ann Lee", "Danielle", "Paris")
 REQUESTS = [EditRequest("{} plays the", name, "piano", subject_rephrase=(f"the {name}", "she")) for name in NAMES]
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C is KeyboardInterrupt, also where a shell started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def ctrl_c(monkeypatch):
     """Call it with a class and the name of a method: Ctrl-C is pressed in its n-th call from then on, once."""
