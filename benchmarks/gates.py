@@ -80,9 +80,10 @@ def measured(editor: RobustEditor, requests: Sequence[EditRequest], held_out: Se
     module, tok, (layer,) = made(editor, requests), editor.tok, editor.hparams.pathway_layers
     rows = [tok(text, truncation=True, max_length=PARAGRAPH)["input_ids"] for text in held_out]
     text = read_text(editor.anatomy, rows, [layer])[layer].float()
+    ids = torch.tensor([token for row in rows for token in row])
     fires, opened = torch.zeros(len(text), dtype=torch.bool), {}
     for i, request in enumerate(requests):
-        fires |= (module.gate_logit(text, str(i)).squeeze(-1) > 0) & ~mentions(tok, rows, request.subject)
+        fires |= (module.gate_logit(text, str(i)).squeeze(-1) > 0) & ~mentions(tok, ids, request.subject)
         queries = editor.queries(request)
         for kind in ("rephrase", "shuffle"):
             for domain in ("in_domain", "out_of_domain"):

@@ -50,10 +50,3 @@ def test_gates_are_asked_with_other_options_and_no_unknown_ones():
     for wrong in ("closed.margins=1", "text=5", "nothing.margin=1", "text_tokens.margin=1"):
         with pytest.raises(EditError, match=wrong.partition("=")[0]):
             gates.changed(RepOptions(), wrong)
-
-
-def test_where_a_subject_is_named_in_full(any_tok):
-    rows = [any_tok(text)["input_ids"] for text in ("Ann Lee lived in Paris. I like Ann Lee", "Lee Ann is", "Ann")]
-    found = gates.mentions(any_tok, rows, "Ann Lee").split([len(row) for row in rows])
-    told = [any_tok.decode([t for t, yes in zip(row, mask, strict=True) if yes]).split() for row, mask in zip(rows, found, strict=True)]
-    assert told == [["Ann", "Lee", "Ann", "Lee"], [], []] or told == [["Ann", "LeeAnn", "Lee"], [], []]

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import EditError
 from ..memory.tokens import batches, pad, token_budget
@@ -62,7 +61,7 @@ def false_fires(
             break
     if not rows:
         raise EditError("no text to count false fires in: give a corpus")
-    right = {name: mentions(tok, rows, subject).split([len(row) for row in rows]) for name, subject in (subjects or {}).items()}
+    subjects = subjects or {}
     counts, fires, named, opened = dict.fromkeys(names, 0), 0, 0, {}
     handles = [layer.register_forward_pre_hook(_noting(opened)) for layer in layers]
     device = next(model.parameters()).device
@@ -71,11 +70,13 @@ def false_fires(
             ids, mask = pad([rows[i] for i in group], device)
             opened.clear()
             model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
-            false, true = torch.zeros_like(mask, dtype=torch.bool), torch.zeros_like(mask, dtype=torch.bool)
+            real = mask.bool()
+            words = ids.masked_fill(~real, -1)  # pads are a token that a name may end in
+            false, true = torch.zeros_like(real), torch.zeros_like(real)
             for name, where in opened.items():
-                where = where.to(device) & mask.bool()
-                if name in right and where.any():
-                    own = pad_sequence([right[name][i] for i in group], batch_first=True).to(device)
+                where = where.to(device) & real
+                if name in subjects and where.any():
+                    own = mentions(tok, words, subjects[name])
                     true |= where & own
                     where = where & ~own
                 false |= where
@@ -87,15 +88,15 @@ def false_fires(
     return FalseFires(total, fires, counts, named)
 
 
-def mentions(tok, rows: Sequence[Sequence[int]], subject: str) -> Tensor:
-    """(n,) bool over the tokens of all `rows`, one behind the other: those of `subject` in full, as it is written."""
-    ids = torch.tensor([token for row in rows for token in row])
-    found = torch.zeros(len(ids), dtype=torch.bool)
+def mentions(tok, ids: Tensor, subject: str) -> Tensor:
+    """(..., T) bool over token ids (..., T): those of `subject` in full, as it is written."""
+    found = torch.zeros_like(ids, dtype=torch.bool)
     for space in ("", " "):
-        name = torch.tensor(tok(space + subject.strip(), add_special_tokens=False)["input_ids"])
-        if len(name) <= len(ids):
-            where = (ids.unfold(0, len(name), 1) == name).all(-1).nonzero()
-            found[(where + torch.arange(len(name))).flatten()] = True
+        name = tok(space + subject.strip(), add_special_tokens=False, return_tensors="pt")["input_ids"][0].to(ids.device)
+        if len(name) <= ids.shape[-1]:
+            begins = (ids.unfold(-1, len(name), 1) == name).all(-1)
+            for i in range(len(name)):
+                found[..., i : i + begins.shape[-1]] |= begins
     return found
 
 

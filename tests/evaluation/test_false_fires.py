@@ -58,8 +58,22 @@ def test_a_pathway_is_right_to_open_at_its_own_subjects_name(llama, tok, directi
     attach_detector(llama, "c", 0 * direction, 1.0)
     found = false_fires(llama, tok, texts, 10**6, subjects={"a": "Anne Redpath", "b": "He"})
     assert found.fires == total, "another's name is no excuse"
-    assert mentions(tok, [rows[1]], "Anne Redpath").tolist() == [False] + [True] * first + [False] * (len(rows[1]) - 1 - first)
-    assert not mentions(tok, [[1, 2]], "a name that is longer than all of the text").any()
+    assert mentions(tok, torch.tensor(rows[1]), "Anne Redpath").tolist() == [False] + [True] * first + [False] * (len(rows[1]) - 1 - first)
+    assert not mentions(tok, torch.tensor([1, 2]), "a name that is longer than all of the text").any()
+
+
+def test_where_a_subject_is_named_in_full(any_tok):
+    rows = [any_tok(text)["input_ids"] for text in ("Ann Lee lived in Paris. I like Ann Lee", "Lee Ann is", "Ann")]
+    found = mentions(any_tok, torch.tensor([token for row in rows for token in row]), "Ann Lee").split([len(row) for row in rows])
+    told = [any_tok.decode([t for t, yes in zip(row, mask, strict=True) if yes]).split() for row, mask in zip(rows, found, strict=True)]
+    assert told == [["Ann", "Lee", "Ann", "Lee"], [], []] or told == [["Ann", "LeeAnn", "Lee"], [], []]
+
+
+def test_a_name_does_not_end_in_padding(llama, tok, direction):
+    subject, texts = f"Anne{tok.decode([0])}", ["Nobody at all came to the old house by the river", "He and all of them met Anne"]
+    assert tok(" " + subject, add_special_tokens=False)["input_ids"][-1] == 0, "what rows are padded with"
+    attach_detector(llama, "a", 0 * direction, 1.0)
+    assert false_fires(llama, tok, texts, 10**6, subjects={"a": subject}).named == 0
 
 
 def test_without_pathways_or_text_there_is_nothing_to_count(llama, tok, texts, direction):
