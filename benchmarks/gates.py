@@ -36,6 +36,7 @@ from easyedit_rep.pathway import RepConfig, RepLayer
 from easyedit_rep.pathway.closed import solve_layer
 from easyedit_rep.pathway.examples import Examples, read_training_keys
 from easyedit_rep.pathway.ordinary import read_text
+from easyedit_rep.queries.neighbours import Neighbours
 from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.unedited import PARAGRAPH
 
@@ -58,7 +59,7 @@ def changed(rep: RepOptions, changes: str) -> RepOptions:
 
 
 def made(editor: RobustEditor, requests: Sequence[EditRequest]) -> RepLayer:
-    """A layer with a gate for each of `requests`, called by their numbers."""
+    """A layer with a gate for each of `requests`, called by their numbers, as if they were edited one after another."""
     rep, memory, (layer,) = editor.hparams.rep, editor.memory, editor.hparams.pathway_layers
     ordinary, text, occurrences = editor.unedited.negatives(rep.training, "closed", [layer])
     shape = RepConfig(target_modules=["x"], inference_mode=True, kind="closed", detectors=rep.pathway.detectors)
@@ -68,7 +69,9 @@ def made(editor: RobustEditor, requests: Sequence[EditRequest]) -> RepLayer:
     for i, request in enumerate(tqdm(requests, desc="gates", unit="fact")):
         if i:
             module.update_layer(str(i), shape)
-        example = Examples.of(memory, request, editor.queries(request), rep.training, text, rep.seed, occurrences)
+        queries = editor.queries(request)
+        beside = Neighbours(requests[:i], [], editor.queries, rep.training.neighbours, rep.seed).prompts(request, queries)
+        example = Examples.of(memory, request, queries, rep.training, text, rep.seed, occurrences, beside)
         (keys,) = read_training_keys(memory, layer, [example], unused, rep.training, ordinary[layer])
         solve_layer(module, keys, str(i), rep.closed, moment)
     return module

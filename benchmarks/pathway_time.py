@@ -49,7 +49,7 @@ def main(
     rows, more, attached = [], cycle(edits), 0
     for count in sorted(parse_numbers("--active", active)):
         for _ in range(count - attached):
-            editor.ledger.attach(replace(next(more), name="", ledger=None))
+            editor.ledger.apply(replace(next(more), name="", ledger=None, deltas={}, pairs={}))
         attached = count
         taken = []
         for edit, queries in prepared:

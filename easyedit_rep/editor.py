@@ -31,6 +31,7 @@ from .pathway.training import PathwayTraining
 from .pathway.value_fit import ValueTexts, check_fits
 from .queries import Queries, QueryMaker
 from .queries.fit import check_edited, check_measured
+from .queries.neighbours import Neighbours
 from .request import EditRequest, make_requests
 from .sequence.sequence import Sequence as EditSequence
 from .unedited import Unedited
@@ -184,7 +185,9 @@ class RobustEditor:
         names = [self.anatomy.rewrite_name(layer) for layer in layers]
         shape = RepConfig(target_modules=names, inference_mode=True, value=rep.fits_values, **asdict(rep.pathway))
         with pathways_disabled(self.model), global_randomness_kept(self.model):
-            examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences) for r, q in pairs]
+            active = [r for other in self.ledger.handles if other.pathways for r in other.requests]
+            beside = Neighbours(active, pairs, self.queries, training.neighbours, rep.seed)
+            examples = [Examples.of(memory, r, q, training, text, rep.seed, occurrences, beside.prompts(r, q)) for r, q in pairs]
             values = None
             if rep.fits_values:
                 texts = [ValueTexts.of(r, q, memory.contexts, text, rep.seed) for r, q in pairs]

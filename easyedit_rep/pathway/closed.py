@@ -18,8 +18,9 @@ that the base method has anyway, stands for far more text than is read here. The
 put. What the positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are added to S, with weight 1
 beside that mean, and to m₋ as one more group, so that w asks for the subject and not for the word. Then the text tokens that come nearest
 (whitened collisions) are added in the same way, with `hard_weight`, and w is solved again. Among them are tokens of the whole vocabulary as
-the first of a text: a prompt begins with a name where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda"; and
-pieces of the names put where others stand in the corpus, which holds few of them: "Cerv·o" had opened at "Command·o".
+the first of a text: a prompt begins with a name where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda";
+pieces of the names put where others stand in the corpus, which holds few of them: "Cerv·o" had opened at "Command·o"; and names of other
+edits: "BMW E23" had opened at "326 BMW".
 
 Scores are scaled so that negatives average 0 and positives 1. The threshold is the largest of `margin` (or `margin_around`), of the scores
 of the words behind the subject in its prompts (there the answer is read) and of the bare prompt's other tokens, of the score that at most a
@@ -75,8 +76,8 @@ class ClosedForm:
         ridge: ρ.
         spread: σ.
         text_weight: of C.
-        hard_share: share of the text's tokens, of those that begin one and of stray words that come nearest and are made negatives of their
-            own.
+        hard_share: share of the text's tokens, of those that begin one, of stray words and of other edits' names that come nearest and are
+            made negatives of their own.
         hard_weight: their weight; the mean of the other groups has 1.
     """
 
@@ -227,7 +228,7 @@ def solve_layer(layer: RepLayer, keys: TrainingKeys, name: str, options: ClosedF
     if len(text) < 100:
         raise EditError(f"rep.text_tokens: {len(text)} tokens are too few to set a gate by: a closed-form pathway wants thousands")
     mined = [] if keys.ordinary is None else [keys.ordinary.first_but(keys.names).to(text.device)]
-    mined += [] if keys.stray is None else [keys.stray]
+    mined += [more for more in (keys.stray, keys.neighbours) if more is not None]
     groups = [keys.own, keys.negatives["subject"], keys.negatives["others"], keys.others_last, *keys.after]
     background = Background.of([g[:: -(-len(g) // LARGEST)] for g in groups if len(g)], text, moment, options, mined)
     gate = layer.part("rep_gate", name)

@@ -14,7 +14,8 @@ from ..memory.tokens import Located, Prompt, locate
 from ..methods.base import Memory
 from ..queries import Queries
 from ..queries.forms import folded, subject_forms
-from ..queries.negatives import OrdinaryText, negative_prompts, prompts_after_fact
+from ..queries.negatives import OrdinaryText, negative_prompts, prompts_after_fact, shuffled_prompts
+from ..queries.neighbours import trained_names
 from ..queries.occurrences import Occurrences, bare_words, stray_words
 from ..request import EditRequest
 from .ordinary import OrdinaryKeys
@@ -33,7 +34,7 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
         texts = (text for text in request.rephrase_prompts if request.subject in text)
         templates += [EditRequest(text, request.subject, request.target_new).located for text in texts]
     contexts = list(dict.fromkeys(contexts))
-    subjects = dict.fromkeys([request.subject, *queries.rephrase.in_domain, *queries.shuffle.in_domain])
+    subjects = trained_names(request, queries)
     prompts = [t.with_subject(s).after(c) for s in subjects for t in templates for c in contexts]
     if config.subject_forms:
         held_out = {folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
@@ -68,6 +69,7 @@ class Examples:
         after: prompts about other subjects behind the edited fact, and of each the index of the first token that is not the fact's.
         same: texts that end in a training prompt's last token, an own word or another, without naming the subject.
         stray: texts of the corpus up to a token in whose place one of the names' stands.
+        neighbours: prompts of other edits up to their subjects' last tokens.
     """
 
     request: EditRequest
@@ -79,6 +81,7 @@ class Examples:
     after: Sequence[tuple[Located, int]] = ()
     same: tuple[Sequence[list[int]], ...] = ((), ())
     stray: Sequence[list[int]] = ()
+    neighbours: Sequence[Located] = ()
 
     @classmethod
     def of(
@@ -90,9 +93,10 @@ class Examples:
         text: OrdinaryText | None,
         seed: int,
         occurrences: Occurrences | None = None,
+        neighbours: Sequence[Prompt] = (),
     ) -> "Examples":
         """For `request`; `text` gives names and snippets to make other subjects from, and `occurrences` bare and stray words, when `config`
-        asks for them."""
+        asks for them. `neighbours` are prompts about subjects of other edits."""
         tok = memory.tok
         prompts = training_prompts(request, queries, memory.contexts, config)
         located = [locate(tok, p) for p in prompts]
@@ -100,6 +104,8 @@ class Examples:
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed, config.series)
+            names = trained_names(request, queries)
+            made += shuffled_prompts(tok, request, names, made, config.shuffled_subjects, seed)
         spelt = [tok(space + request.subject, add_special_tokens=False)["input_ids"] for space in ("", " ")]
         words = {token for ids in spelt for token in ids}
         own_word = tuple(p.ids[p.last] in words for p in located)
@@ -125,19 +131,22 @@ class Examples:
             whole = (words & occurrences.words) | {spelt[0][0]}  # the subject may be meant wherever one of its words begins
             stray = stray_words(sorted(_names(located) - whole), names, occurrences, config.stray_words, rng)
         kinds = tuple(_kind(p, request, queries) for p in prompts)
-        return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same, stray)
+        ends = [Located(p.ids[: p.last + 1], p.last, p.first) for p in (locate(tok, p) for p in neighbours)]
+        ends = [p for p in ends if len(p.ids) <= memory.anatomy.max_positions]
+        return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same, stray, ends)
 
     def texts(self) -> list[list[int]]:
         """Token ids to read. What follows a subject is the same words again and again; it is read, for negatives, after the
         request's own subject only."""
         own = [p.ids if i in self.own else p.ids[: p.last + 1] for i, p in enumerate(self.located)]
-        return [*own, *(p.ids for p in self.others), *(p.ids for p, _ in self.after), *self.same[0], *self.same[1], *self.stray]
+        others = (p.ids for p in (*self.others, *(p for p, _ in self.after)))
+        return [*own, *others, *self.same[0], *self.same[1], *self.stray, *(p.ids for p in self.neighbours)]
 
     def keys(self, rows: Sequence[Tensor], star: Tensor, target: Tensor, ordinary: OrdinaryKeys | None) -> TrainingKeys:
         """Training data from the keys of every token of `texts()`, k*, its target direction and ordinary keys."""
         rest = iter(rows)
-        parts = (self.located, self.others, self.after, *self.same, self.stray)
-        rows, other_rows, after_rows, *ends = ([row for _, row in zip(part, rest, strict=False)] for part in parts)
+        parts = (self.located, self.others, self.after, *self.same, self.stray, self.neighbours)
+        rows, other_rows, after_rows, *ends, neighbours = ([row for _, row in zip(part, rest, strict=False)] for part in parts)
         keys = torch.stack([row[p.last] for row, p in zip(rows, self.located, strict=True)])
         groups = {
             "prompt": torch.cat([torch.cat([row[: p.last], row[p.last + 1 :]]) for row, p in zip(rows, self.located, strict=True)]),
@@ -174,6 +183,7 @@ class Examples:
             ordinary=ordinary,
             names=_names(self.located),
             stray=stray,
+            neighbours=torch.cat([row[p.first :] for row, p in zip(neighbours, self.neighbours, strict=True)]) if neighbours else keys[:0],
         )
 
 

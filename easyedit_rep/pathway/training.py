@@ -39,6 +39,8 @@ class PathwayTraining:
         negatives_per_step: how many other tokens' keys each step sees; without `gate_negatives` none.
         other_subjects: how many prompts about other subjects give negatives, lexically close ones among them; for the paper's kind only
             with `gate_negatives`.
+        shuffled_subjects: of how many of them the subjects are also given with their tokens shuffled: a pathway is made to open for its own
+            shuffled, and where tokens are shared that of a neighbour opens too.
         series: others of a series among them ("iPhone 12", for "iPhone 5"), at which gates above the edited layers open.
         after_fact: how many more such prompts follow the edited fact in one text, where its subject has just been named. Closed-form
             pathways only.
@@ -50,6 +52,9 @@ class PathwayTraining:
             "o" behind "Command", for "Suzuki Cerv·o", and "RA" in "one of the RA", for "Dickey, RA". Those that a word of the subject's own
             begins with are left out: they may name it wherever they stand. They join the text that collisions are mined from, which should
             be some hundred thousand tokens then (`text_tokens`). Closed-form pathways only.
+        neighbours: of how many other edits, that the model carries or that are made along with it, the names are negatives: they join the
+            text that collisions are mined from. Those whose subject shares a word with this one come first. A pathway then depends on what
+            was active when it was made. Closed-form pathways only.
         subject_forms: also open the gate for rule-made forms of the subject (partial names, initials, appositions).
         gate_dtype: what the gate's matrix, by far the largest part of a trained pathway, is rounded to once it is trained: `float32` (it is
             not), or `bfloat16`, which halves the file of a saved edit.
@@ -69,11 +74,13 @@ class PathwayTraining:
     gate_negatives: float = 0.0
     negatives_per_step: int = 256
     other_subjects: int = 0
+    shuffled_subjects: int = 0
     series: bool = False
     after_fact: int = 0
     same_words: int = 0
     first_tokens: int = 0
     stray_words: int = 0
+    neighbours: int = 0
     subject_forms: bool = False
     gate_dtype: str = "float32"
 
@@ -92,14 +99,14 @@ class PathwayTraining:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is not positive")
         if not self.lr > 0:
             raise EditError(f"rep.training.lr: {self.lr} is not positive")
-        counts = ("other_subjects", "after_fact", "same_words", "first_tokens", "stray_words")
+        counts = ("other_subjects", "shuffled_subjects", "after_fact", "same_words", "first_tokens", "stray_words", "neighbours")
         for name in ("consistency_weight", "align_weight", "gate_negatives", *counts):
             if not getattr(self, name) >= 0:
                 raise EditError(f"rep.training.{name}: {getattr(self, name)} is negative or no number")
 
     def of_kind(self, kind: str) -> "PathwayTraining":
         """The same without what pathways of that kind do not use."""
-        return self if kind == "closed" else replace(self, after_fact=0, same_words=0, first_tokens=0, stray_words=0)
+        return self if kind == "closed" else replace(self, after_fact=0, same_words=0, first_tokens=0, stray_words=0, neighbours=0)
 
 
 SHARES = {"prompt": 0.15, "subject": 0.1, "others": 0.5, "text": 0.25}
@@ -128,6 +135,7 @@ class TrainingKeys:
         ordinary: what `text` is from, and keys of tokens that begin a text.
         names: tokens of the subject's names.
         stray: (m, D) of such tokens where others stand in the corpus.
+        neighbours: (m, D) of all tokens of other edits' names.
     """
 
     positives: Tensor
@@ -145,6 +153,7 @@ class TrainingKeys:
     ordinary: OrdinaryKeys | None = None
     names: frozenset[int] = frozenset()
     stray: Tensor | None = None
+    neighbours: Tensor | None = None
 
 
 def batch_order(n: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

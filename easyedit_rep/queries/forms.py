@@ -47,6 +47,11 @@ def names_with_tails(subject: str, rephrases: Iterable[str], held_out: Iterable[
     return tuple(dict.fromkeys((before, behind) for before, behind in found if behind.strip()))
 
 
+def holds_any(name: str, names: Iterable[str]) -> bool:
+    """Whether one of `names` stands in `name` in full, as words of its own, whatever the case and spacing."""
+    return any(f" {folded(other)} " in f" {folded(name)} " for other in names)
+
+
 def folded(name: str) -> str:
     """`name` without regard to case and spacing."""
     return " ".join(name.casefold().split())

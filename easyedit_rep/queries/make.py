@@ -135,16 +135,21 @@ class QueryMaker:
     def _split(self, variants: tuple[str, ...], subject: str) -> Split:
         return Split.drawn(variants, subject, self.seed) if self.draw_split else Split.halves(variants)
 
-    def __call__(self, request: EditRequest) -> Queries:
+    def rephrased(self, request: EditRequest) -> Split:
+        """Rephrased subjects alone, before those that are shuffles too are taken out of what is held out."""
         subject = request.subject
         rephrases = request.subject_rephrase or self.rephrases.get(subject, ()) or rule_rephrases(subject, self.rule_count, self.seed)
+        return self._split(rephrases, subject).without((subject,))
+
+    def __call__(self, request: EditRequest) -> Queries:
+        subject = request.subject
         room = self.max_tokens - len(self.tok(f"{request.text} {request.target_new}")["input_ids"]) - 8
         contexts = tuple(cut(self.tok, text, room) for text in request.long_context) if room > 8 else ()
         if not contexts and self.corpus is not None and self.long_context_count and room > 8:
             length = min(self.long_context_tokens, room)
             contexts = long_contexts(self.tok, self.corpus, subject, self.long_context_count, length, self.seed)
-        shuffles = shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)
-        rephrased, shuffled = (self._split(names, subject).without((subject,)) for names in (rephrases, shuffles))
+        rephrased, shuffles = self.rephrased(request), shuffled_subjects(self.tok, subject, self.shuffle_count, self.seed)
+        shuffled = self._split(shuffles, subject).without((subject,))
         trained = (*rephrased.in_domain, *shuffled.in_domain)
         return Queries(
             rephrased.unseen(trained),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ..datasets.corpus import Corpus
 from ..memory.tokens import Prompt, continuation_text
 from ..request import EditRequest
-from .forms import APPOSITIONS
+from .forms import APPOSITIONS, holds_any
+from .shuffle import shuffled_subjects
 
 _NAME = re.compile(r"(?<![.!?\"'] )(?<!^)\b[A-Z][^\W\d_]+(?: (?:(?:of|the|de|van|and) )?[A-Z][^\W\d_]+){0,3}")
 """Capitalised words inside a sentence. A rough net: what it catches only has to be something else than the subject."""
@@ -99,6 +100,16 @@ def negative_prompts(
         else:
             out.append(request.located.with_subject(subject))
     return out
+
+
+def shuffled_prompts(tok, request: EditRequest, names: Sequence[str], others: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
+    """The request's prompt about the subjects of the first `n` of `others`, their tokens shuffled; none that says one of its own `names`.
+
+    Shuffled, "BMW 326" ends in "BMW" as "BMW E23" does: a gate that was told of others by their proper names alone opens there.
+    """
+    subjects = dict.fromkeys(p.subject for p in others[:n])
+    shuffles = dict.fromkeys(name for subject in subjects for name in shuffled_subjects(tok, subject, 1, seed))
+    return [request.located.with_subject(name) for name in shuffles if not holds_any(name, names)]
 
 
 def prompts_after_fact(

@@ -191,15 +191,16 @@ def test_shut_for_words_that_begin_a_text(direction):
     assert layer.is_open(words[200:], "a").float().mean().item() == opened[0], "its own names are none of them"
 
 
-def test_shut_for_pieces_of_names_in_other_words(direction):
-    """ "Command·o", for an edit of "Suzuki Cerv·o": close to the subject, and not in ordinary text."""
+@pytest.mark.parametrize("group", ["stray", "neighbours"])
+def test_shut_for_pieces_of_names_in_other_words_and_for_other_edits(direction, group):
+    """ "Command·o", for an edit of "Suzuki Cerv·o", and "326 BMW", for one of "BMW E23": close to the subject, and not in ordinary text."""
     layer, keys = layer_and_keys(direction)
     apart = normal(1, 57)[0]
     apart = 6 * nn.functional.normalize(apart - (apart @ direction) * direction, dim=0)
     pieces = normal(400, 58, 7 * direction + apart).float()
     opened = []
-    for stray in (None, pieces[:0], pieces[:200]):
-        solve_layer(layer, replace(keys, stray=stray), "a", replace(OPTIONS, false_fire=0.05), None)
+    for some in (None, pieces[:0], pieces[:200]):
+        solve_layer(layer, replace(keys, **{group: some}), "a", replace(OPTIONS, false_fire=0.05), None)
         opened.append(layer.is_open(pieces[200:], "a").float().mean().item())
         assert layer.is_open(keys.positives, "a").float().mean() > 0.9
     assert opened[0] == opened[1] > 0.5 and opened[2] < 0.1

@@ -30,7 +30,16 @@ def make_editor(make_hparams, make_model, tok, texts, tmp_path):
         statistics_tokens=600,
         text_tokens=600,
         pathway=PathwayShape(kind="closed", detectors=2),
-        training=PathwayTraining(other_subjects=8, after_fact=8, same_words=4, first_tokens=50, stray_words=4, subject_forms=True),
+        training=PathwayTraining(
+            other_subjects=8,
+            shuffled_subjects=4,
+            after_fact=8,
+            same_words=4,
+            first_tokens=50,
+            stray_words=4,
+            neighbours=4,
+            subject_forms=True,
+        ),
         closed=ClosedForm(false_fire=0.01, strength=2.0),
         queries=QueryOptions(shuffle_count=2, long_context_count=2, long_context_tokens=20),
     )
@@ -176,7 +185,10 @@ def test_what_leaves_the_prompt_alone_need_not_be_asked_about_it(make_editor, mo
 
 @pytest.mark.parametrize(
     "fewer",
-    [*({name: 0} for name in ("after_fact", "same_words", "first_tokens", "stray_words", "other_subjects")), {"first_tokens": 5}],
+    [
+        *({name: 0} for name in ("after_fact", "same_words", "first_tokens", "stray_words", "other_subjects", "shuffled_subjects")),
+        {"first_tokens": 5},
+    ],
     ids=str,
 )
 def test_every_kind_of_negative_reaches_the_gates(make_editor, fewer):
@@ -190,6 +202,28 @@ def test_every_kind_of_negative_reaches_the_gates(make_editor, fewer):
     assert torch.equal(gates[0], gates[1]) and not torch.equal(gates[0], gates[2])
 
 
+def test_a_gate_is_told_of_the_edits_beside_it(make_editor):
+    editor = make_editor(closed=ClosedForm(false_fire=0.01, hard_share=0.5))  # far-off names are among the nearest too
+    training = editor.hparams.rep.training
+
+    def gate(editor, base, i, n=4):
+        pathway = editor.robustify(base, training=replace(training, neighbours=n)).pathways[i]
+        return torch.cat([tensors["rep_gate.weight"] for tensors in pathway.tensors.values()])
+
+    both = editor.base_edit(*REQUESTS)
+    assert all(not torch.equal(gate(editor, both, i), gate(editor, both, i, 0)) for i in (0, 1)), "of edits made together both"
+    base = editor.base_edit(REQUESTS[0])
+    plain = gate(editor, base, 0)
+    assert torch.equal(plain, gate(editor, base, 0, 0)), "there is none"
+    unrobust = editor.install(editor.base_edit(REQUESTS[1]))
+    assert torch.equal(gate(editor, base, 0), gate(editor, base, 0, 0)), "without a pathway an edit has no gate to be lost to"
+    unrobust.undo()
+    other = editor.apply(REQUESTS[1])
+    assert not torch.equal(gate(editor, base, 0), gate(editor, base, 0, 0))
+    other.undo()
+    assert torch.equal(gate(editor, base, 0), plain)
+
+
 def test_a_trained_one_reads_nothing_that_is_for_gates_in_closed_form(make_editor, monkeypatch):
     seen, configs, real = [], [], build.read_training_keys
 
@@ -199,10 +233,10 @@ def test_a_trained_one_reads_nothing_that_is_for_gates_in_closed_form(make_edito
         return real(*args)
 
     monkeypatch.setattr(build, "read_training_keys", read)
-    closed_only = {"after_fact": 8, "same_words": 4, "first_tokens": 8, "stray_words": 4}
+    closed_only = {"after_fact": 8, "same_words": 4, "first_tokens": 8, "stray_words": 4, "neighbours": 4}
     editor = make_editor(pathway=PathwayShape(rank=2), training=PathwayTraining(gate_negatives=1.0, steps=1, **closed_only))
-    editor.robustify(editor.base_edit(REQUESTS[1]))
-    assert seen and not any(example.after or any(example.same) or example.stray for example in seen) and not configs[0].first_tokens
+    editor.robustify(editor.base_edit(*REQUESTS))
+    assert len(seen) == 4 and not any(e.after or any(e.same) or e.stray or e.neighbours for e in seen) and not configs[0].first_tokens
 
 
 def test_the_layers_of_an_edit_share_its_rate(make_editor, monkeypatch):

@@ -4,8 +4,16 @@ import random
 
 from easyedit_rep import EditRequest
 from easyedit_rep.datasets.corpus import load_corpus
+from easyedit_rep.memory.tokens import Prompt
 from easyedit_rep.queries.forms import subject_forms
-from easyedit_rep.queries.negatives import OrdinaryText, in_series, negative_prompts, other_subjects, prompts_after_fact
+from easyedit_rep.queries.negatives import (
+    OrdinaryText,
+    in_series,
+    negative_prompts,
+    other_subjects,
+    prompts_after_fact,
+    shuffled_prompts,
+)
 
 TEXT = OrdinaryText(("Ontario", "New York", "Buckingham Palace"), ("was built in the year of the flood and stands still",))
 REQUEST = EditRequest("Toyota Cresta, produced by", "Toyota Cresta", "Fiat")
@@ -47,6 +55,16 @@ def test_negative_prompts_are_fixed_by_seed_and_subject():
     assert first == again != other
     assert {p.suffix for p in first} > {REQUEST.located.suffix}, "some stand in running text"
     assert all(p.subject != "Toyota Cresta" for p in first)
+
+
+def test_shuffles_of_others_are_other_subjects_still(tok):
+    others = [Prompt("", name, "") for name in ("Ann Lee", "Ann Lee", "Otto", "O", "Ann Smith")]
+    found = shuffled_prompts(tok, REQUEST, (), others, 4, 0)
+    assert len(found) == 2 and all(p.prefix == "" and p.suffix == REQUEST.located.suffix for p in found)
+    assert [sorted(p.subject.replace(" ", "")) for p in found] == [sorted("AnnLee"), sorted("Otto")]
+    assert not {p.subject for p in found} & {"Ann Lee", "Otto"}
+    assert shuffled_prompts(tok, REQUEST, (found[0].subject.upper(),), others, 4, 0) == found[1:], "it is a name of its own"
+    assert len(shuffled_prompts(tok, REQUEST, (), others, 5, 0)) == 3 and not shuffled_prompts(tok, REQUEST, (), others, 0, 0)
 
 
 def test_forms_hold_part_of_the_name_and_never_its_first_words_alone():

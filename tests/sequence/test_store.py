@@ -8,7 +8,10 @@ import torch
 
 from easyedit_rep import files
 from easyedit_rep.errors import EditError
+from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.pathway.model import layers_of
+from easyedit_rep.pathway.training import PathwayTraining
+from easyedit_rep.rep_options import PathwayShape
 from easyedit_rep.request import EditRequest, Question
 from easyedit_rep.sequence.store import load_sequence, save_sequence
 
@@ -43,6 +46,31 @@ def test_goes_on_bit_for_bit(make_editor, tmp_path, form, pathways, requests, we
         edit.undo()
     assert all(torch.equal(value, weights(make_editor())[i]) for i, value in weights(again).items())
     assert not layers_of(again.model)
+
+
+def test_pathways_that_know_their_neighbours_go_on_bit_for_bit(make_editor, tmp_path, requests):
+    """A gate is told the names of the edits before it, which a run that was taken up reads from its files."""
+
+    def taught(neighbours=9):
+        editor = make_editor(pathways=True)
+        shape, training = PathwayShape(kind="closed"), PathwayTraining(other_subjects=8, neighbours=neighbours)
+        closed = ClosedForm(false_fire=0.01, hard_share=0.5)
+        editor.hparams.rep = replace(editor.hparams.rep, pathway=shape, training=training, closed=closed, text_tokens=600)
+        return editor
+
+    def gates(editor):
+        return [p.tensors[0]["rep_gate.weight"] for e in editor.sequence.edits for p in e.pathways]
+
+    requests = [replace(r, subject_rephrase=(f"the {r.subject}", f"one {r.subject}")) for r in requests[:3]]
+    whole, first, again, alone = taught(), taught(), taught(), taught(0)
+    for editor, some in ((whole, requests), (first, requests[:2]), (alone, requests)):
+        for request in some:
+            editor.apply(request)
+    save_sequence(first.sequence, tmp_path)
+    load_sequence(again.sequence, tmp_path)
+    again.apply(requests[2])
+    assert all(torch.equal(a, b) for a, b in zip(gates(again), gates(whole), strict=True))
+    assert torch.equal(gates(alone)[0], gates(whole)[0]) and not torch.equal(gates(alone)[2], gates(whole)[2])
 
 
 def test_what_is_kept_of_an_edit(make_editor, tmp_path):
