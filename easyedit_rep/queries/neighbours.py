@@ -41,6 +41,7 @@ class Neighbours:
 
     def __post_init__(self):
         self._all = [*self.active, *(request for request, _ in self.made)]
+        self._subjects = [folded(request.subject) for request in self._all]
         self._rephrases |= {i: queries.rephrase.in_domain for i, (_, queries) in enumerate(self.made, len(self.active))}
 
     def prompts(self, request: EditRequest, queries: Queries) -> list[Prompt]:
@@ -60,10 +61,12 @@ class Neighbours:
         ]
 
     def _closest(self, subject: str) -> list[int]:
-        words, subjects = set(folded(subject).split()), [folded(r.subject) for r in self._all]
-        others = [i for i, other in enumerate(subjects) if other != folded(subject)] if self.n else []
+        if not self.n:
+            return []
+        mine, words = folded(subject), set(folded(subject).split())
+        others = [i for i, other in enumerate(self._subjects) if other != mine]
         random.Random(f"neighbours/{self.seed}/{subject}").shuffle(others)
-        return sorted(others, key=lambda i: words.isdisjoint(subjects[i].split()))[: self.n]
+        return sorted(others, key=lambda i: words.isdisjoint(self._subjects[i].split()))[: self.n]
 
     def _rephrases_of(self, i: int) -> Sequence[str]:
         if i not in self._rephrases:

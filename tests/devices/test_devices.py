@@ -48,7 +48,7 @@ PAPER = {
 }
 CLOSED = {
     "pathway": PathwayShape(kind="closed", detectors=2, leave=0.8),
-    "training": PathwayTraining(other_subjects=8, after_fact=4, same_words=2, first_tokens=16, stray_words=2),
+    "training": PathwayTraining(other_subjects=8, after_fact=4, same_words=2, first_tokens=16, stray_words=2, neighbours=2),
 }
 FITTED = {**CLOSED, "pathway": PathwayShape(kind="closed", detectors=2), "closed": ClosedForm(value_steps=3, strength=1.5)}
 KINDS = {"paper": PAPER, "closed": CLOSED, "fitted": FITTED}
