@@ -96,7 +96,7 @@ class RobustEditor:
         """Raise `EditError` for a request whose prompt does not fit this model's positions, or whose subject and target its tokenizer
         merges; with `queries` also where a name that a pathway is made from makes it too long; if `measured`, for any question about it."""
         longest = max((length for length, _ in self.unedited.context_lengths), default=0)
-        names = (*queries.rephrase.in_domain, *queries.shuffle.in_domain) if queries is not None and self.hparams.rep.pathways else ()
+        names = queries.trained if queries is not None and self.hparams.rep.pathways else ()
         check_edited(self.tok, request, names, longest, self.anatomy.max_positions)
         continuation_of(self.tok, request.located, request.target_new)
         if measured:

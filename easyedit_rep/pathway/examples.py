@@ -15,7 +15,6 @@ from ..methods.base import Memory
 from ..queries import Queries
 from ..queries.forms import folded, subject_forms
 from ..queries.negatives import OrdinaryText, negative_prompts, prompts_after_fact, shuffled_prompts
-from ..queries.neighbours import trained_names
 from ..queries.occurrences import Occurrences, bare_words, stray_words
 from ..request import EditRequest
 from .ordinary import OrdinaryKeys
@@ -34,10 +33,10 @@ def training_prompts(request: EditRequest, queries: Queries, contexts: Sequence[
         texts = (text for text in request.rephrase_prompts if request.subject in text)
         templates += [EditRequest(text, request.subject, request.target_new).located for text in texts]
     contexts = list(dict.fromkeys(contexts))
-    subjects = trained_names(request, queries)
+    subjects = dict.fromkeys((request.subject, *queries.trained))
     prompts = [t.with_subject(s).after(c) for s in subjects for t in templates for c in contexts]
     if config.subject_forms:
-        held_out = {folded(name) for name in (*queries.rephrase.out_of_domain, *queries.shuffle.out_of_domain)}
+        held_out = {folded(name) for name in queries.held_out}
         forms = (form for form in subject_forms(request.subject) if form not in subjects and folded(form) not in held_out)
         prompts += [prompt.with_subject(form).after(c) for form in forms for c in contexts[::7]]
     if config.long_in_training:
@@ -104,15 +103,14 @@ class Examples:
         made = []
         if config.other_subjects and text is not None:
             made = negative_prompts(request, queries.rephrase.in_domain, text, config.other_subjects, seed, config.series)
-            names = trained_names(request, queries)
-            made += shuffled_prompts(tok, request, names, made, config.shuffled_subjects, seed)
+            made += shuffled_prompts(tok, request, (request.subject, *queries.trained), made, config.shuffled_subjects, seed)
         spelt = [tok(space + request.subject, add_special_tokens=False)["input_ids"] for space in ("", " ")]
         words = {token for ids in spelt for token in ids}
         own_word = tuple(p.ids[p.last] in words for p in located)
         after = []
         if config.after_fact and text is not None:
-            names = (*queries.rephrase.in_domain, *queries.shuffle.in_domain)
-            for fact, p in prompts_after_fact(request, queries.rephrase.in_domain, names, text, config.after_fact, seed, config.series):
+            facts = prompts_after_fact(request, queries.rephrase.in_domain, queries.trained, text, config.after_fact, seed, config.series)
+            for fact, p in facts:
                 row = locate(tok, p)
                 if len(row.ids) <= memory.anatomy.max_positions:  # the fact and a prompt may be twice as long as what was checked
                     stated = fact.rstrip()
@@ -131,9 +129,9 @@ class Examples:
             whole = (words & occurrences.words) | {spelt[0][0]}  # the subject may be meant wherever one of its words begins
             stray = stray_words(sorted(_names(located) - whole), names, occurrences, config.stray_words, rng)
         kinds = tuple(_kind(p, request, queries) for p in prompts)
-        ends = [Located(p.ids[: p.last + 1], p.last, p.first) for p in (locate(tok, p) for p in neighbours)]
-        ends = [p for p in ends if len(p.ids) <= memory.anatomy.max_positions]
-        return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same, stray, ends)
+        beside = [p._replace(ids=p.ids[: p.last + 1]) for p in (locate(tok, p) for p in neighbours)]
+        beside = [p for p in beside if len(p.ids) <= memory.anatomy.max_positions]
+        return cls(request, located, own, [locate(tok, p) for p in made], kinds, own_word, after, same, stray, beside)
 
     def texts(self) -> list[list[int]]:
         """Token ids to read. What follows a subject is the same words again and again; it is read, for negatives, after the

@@ -67,13 +67,12 @@ class ValueTexts:
     @classmethod
     def of(cls, request: EditRequest, queries: Queries, contexts: Sequence[str], text: OrdinaryText | None, seed: int) -> "ValueTexts":
         """For `request`; `text` gives neighbours' names, None: no answers are kept."""
-        prompt, shuffles = request.located, queries.shuffle
+        prompt = request.located
         prefix, subject, suffix = prompt
-        held_out = (*queries.rephrase.out_of_domain, *shuffles.out_of_domain)
-        tails = names_with_tails(subject, queries.rephrase.in_domain, held_out)
+        tails = names_with_tails(subject, queries.rephrase.in_domain, queries.held_out)
         said = (
             [prompt.after(context) for context in dict.fromkeys(contexts)],
-            [prompt.with_subject(name) for name in (*queries.rephrase.in_domain, *shuffles.in_domain)],
+            [prompt.with_subject(name) for name in queries.trained],
             [Prompt(prefix + before, subject, behind + suffix) for before, behind in tails],
         )
         made = prompts_after_fact(request, queries.rephrase.in_domain, (), text, KEPT, seed) if text is not None else []

@@ -49,7 +49,8 @@ def names_with_tails(subject: str, rephrases: Iterable[str], held_out: Iterable[
 
 def holds_any(name: str, names: Iterable[str]) -> bool:
     """Whether one of `names` stands in `name` in full, as words of its own, whatever the case and spacing."""
-    return any(f" {folded(other)} " in f" {folded(name)} " for other in names)
+    whole = f" {folded(name)} "
+    return any(f" {folded(other)} " in whole for other in names)
 
 
 def folded(name: str) -> str:

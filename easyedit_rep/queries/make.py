@@ -68,6 +68,16 @@ class Queries:
     negatives: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
     not_applicable: frozenset[str] = frozenset()
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names beside the subject that its pathway is made from."""
+        return (*self.rephrase.in_domain, *self.shuffle.in_domain)
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Those that it never sees."""
+        return (*self.rephrase.out_of_domain, *self.shuffle.out_of_domain)
+
     def prompts(self, prompt: Prompt) -> dict[str, dict[str, list[Prompt]]]:
         """{kind: {domain: prompts}} with each variant put in its place."""
         place = {

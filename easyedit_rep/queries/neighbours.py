@@ -8,16 +8,12 @@ known when a gate is made, so it is told.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..memory.tokens import Prompt
 from ..request import EditRequest
 from .forms import folded, holds_any
 from .make import Queries, QueryMaker
-
-
-def trained_names(request: EditRequest, queries: Queries) -> tuple[str, ...]:
-    """The subject, and the names beside it that its pathway is made from; each once."""
-    return tuple(dict.fromkeys((request.subject, *queries.rephrase.in_domain, *queries.shuffle.in_domain)))
 
 
 @dataclass
@@ -41,7 +37,6 @@ class Neighbours:
 
     def __post_init__(self):
         self._all = [*self.active, *(request for request, _ in self.made)]
-        self._subjects = [folded(request.subject) for request in self._all]
         self._rephrases |= {i: queries.rephrase.in_domain for i, (_, queries) in enumerate(self.made, len(self.active))}
 
     def prompts(self, request: EditRequest, queries: Queries) -> list[Prompt]:
@@ -51,7 +46,7 @@ class Neighbours:
         none of them, and a name that holds one of its own says it too. Shuffles are left out: those of a neighbour with the same words are
         too like the subject's own that a gate should open at and was not made from.
         """
-        own = trained_names(request, queries)
+        own = (request.subject, *queries.trained)
         return [
             prompt.with_subject(name)
             for i in self._closest(request.subject)
@@ -60,10 +55,15 @@ class Neighbours:
             for prompt in (self._all[i].located, request.located)
         ]
 
+    @cached_property
+    def _subjects(self) -> list[str]:
+        return [folded(request.subject) for request in self._all]
+
     def _closest(self, subject: str) -> list[int]:
         if not self.n:
             return []
-        mine, words = folded(subject), set(folded(subject).split())
+        mine = folded(subject)
+        words = set(mine.split())
         others = [i for i, other in enumerate(self._subjects) if other != mine]
         random.Random(f"neighbours/{self.seed}/{subject}").shuffle(others)
         return sorted(others, key=lambda i: words.isdisjoint(self._subjects[i].split()))[: self.n]
