@@ -1,7 +1,5 @@
 """The editor: requests in, metrics and the edited model out. Same call as EasyEdit's `BaseEditor`, on its own engine."""
 
-import logging
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,15 +7,14 @@ from dataclasses import asdict, replace
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from .anatomy import Anatomy
 from .edit import Edit, Pathway
 from .errors import EditError
-from .evaluation.robustness import evaluate, finish_locality
 from .hparams import REPHyperParams
 from .ledger import Ledger
 from .loading import load_model
+from .measured import edit_and_measure
 from .memory.need import check_memory
 from .memory.tokens import continuation_of, with_offsets
 from .memory.values import ValueConfig
@@ -35,8 +32,6 @@ from .queries.neighbours import Neighbours
 from .request import EditRequest, make_requests
 from .sequence.sequence import Sequence as EditSequence
 from .unedited import Unedited
-
-log = logging.getLogger(__name__)
 
 
 class RobustEditor:
@@ -258,44 +253,7 @@ class RobustEditor:
         self, requests: Sequence[EditRequest], *, sequential_edit: bool = False, verbose: bool = True
     ) -> tuple[list[dict], nn.Module, list[Edit]]:
         """`edit` for requests that are already made."""
-        for request in requests:
-            self.check(request)
-        self.unedited.ready()
-        queries = [self.queries(request) for request in requests]
-        for request, query in zip(requests, queries, strict=True):
-            self.check(request, queries=query, measured=True)
-        metrics = [
-            {"case_id": i, "requested_rewrite": asdict(r), "pre": evaluate(self.anatomy, self.tok, r, q, self.hparams.rep.measures)}
-            for i, (r, q) in enumerate(zip(requests, queries, strict=True))
-        ]
-        kept: list[Edit] = []
-        try:
-            for request, query, row in zip(tqdm(requests, desc="editing", disable=not verbose), queries, metrics, strict=True):
-                edit = self.apply(request, queries=[query])
-                kept.append(edit)
-                row["time"] = sum(edit.seconds.values())
-                row["post"] = evaluate(self.anatomy, self.tok, request, query, self.hparams.rep.measures)
-                finish_locality(row["pre"], row["post"])
-                edit.metrics = {"pre": row["pre"], "post": row["post"]}
-                if not sequential_edit and len(requests) > 1:
-                    kept.pop().undo()
-        except BaseException:  # nobody would have their handles
-            for edit in reversed(kept):
-                edit.undo()
-            raise
-        if verbose:
-            tqdm.write(outcome(len(kept), len(requests)), file=sys.stderr)
-        log.info("the returned model carries %d of %d edits", len(kept), len(requests))
-        return metrics, self.model, kept
-
-
-def outcome(kept: int, made: int) -> str:
-    """One line: what the returned model is, and how to have it otherwise."""
-    if kept == 1:
-        return "the returned model carries the edit: edits[0].save(folder) keeps it as a file, edits[0].undo() takes it out again"
-    if kept:
-        return f"the returned model carries all {kept} edits: edits[0].ledger.save(folder) keeps them in a file, edit.undo() takes one out"
-    return f"the returned model is the original: each of the {made} edits was measured alone and undone; sequential_edit=True keeps them"
+        return edit_and_measure(self, requests, sequential_edit=sequential_edit, verbose=verbose)
 
 
 def _check_gradients() -> None:
