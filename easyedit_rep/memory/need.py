@@ -50,9 +50,10 @@ def estimate(anatomy: Anatomy, hparams, batch: bool) -> dict[str, int]:
         replayed = [p for i in range(min(hparams.layers), anatomy.n_layers) for p in anatomy.layer(i).parameters()]
         need["weights in v_dtype"] = getattr(torch, hparams.rep.v_dtype).itemsize * sum(p.numel() for p in replayed)
     if hparams.rep.pathways and hparams.rep.pathway.kind == "closed":
-        # In float32: C, the sum of all second moments, that of one detector, and the factor of that.
+        # In float32: C, the sum of all second moments, that of one detector, the factor of that, and that with what is mined in between.
         held = (hparams.rep.pathway.detectors + 1) * size + hparams.rep.pathway.detectors + hidden * fitted
-        need["pathway"] = 4 * 4 * size * size + 4 * held * gated
+        matrices = 4 + (hparams.rep.closed.hard_rounds > 1)
+        need["pathway"] = 4 * matrices * size * size + 4 * held * gated
     elif hparams.rep.pathways:
         shape = hparams.rep.pathway
         held = 2 * shape.rank * size + max(1, int(shape.gate_ratio * size)) * (size + 2) + 1

@@ -17,7 +17,8 @@ subject, its rephrases, shuffles, forms) counting the same whatever its size, an
 that the base method has anyway, stands for far more text than is read here. The spread of the positives makes w blind to how the name is
 put. What the positives end in is also a word of its own ("star", "System"): its occurrences in the corpus are added to S, with weight 1
 beside that mean, and to m₋ as one more group, so that w asks for the subject and not for the word. Then the text tokens that come nearest
-(whitened collisions) are added in the same way, with `hard_weight`, and w is solved again. Among them are tokens of the whole vocabulary as
+(whitened collisions) are added in the same way, with `hard_weight`, and w is solved again, `hard_rounds` times, each from those that
+came nearest to the w before: what one direction leaves alone another may meet. Among them are tokens of the whole vocabulary as
 the first of a text: a prompt begins with a name where a paragraph hardly does, and there gates of "Nokia N85" had opened at "Honda";
 pieces of the names put where others stand in the corpus, which holds few of them: "Cerv·o" had opened at "Command·o"; and names of other
 edits: "BMW E23" had opened at "326 BMW".
@@ -79,6 +80,7 @@ class ClosedForm:
         hard_share: share of the text's tokens, of those that begin one, of stray words and of other edits' names that come nearest and are
             made negatives of their own.
         hard_weight: their weight; the mean of the other groups has 1.
+        hard_rounds: how often they are sought; the last ones found count.
     """
 
     false_fire: float = 1e-6
@@ -94,6 +96,7 @@ class ClosedForm:
     text_weight: float = 1.0
     hard_share: float = 0.02
     hard_weight: float = 3.0
+    hard_rounds: int = 1
 
     def __post_init__(self):
         if not 0 < self.false_fire < 1:
@@ -102,7 +105,7 @@ class ClosedForm:
             raise EditError(f"rep.closed.layer: {self.layer} is for a fitted value, others stand behind edited weights: set value_steps")
         if not 0 <= self.hard_share < 1:
             raise EditError(f"rep.closed.hard_share: {self.hard_share} is not at least 0 and below 1")
-        for name in ("ridge", "strength", "value_lr", "value_norm"):
+        for name in ("ridge", "strength", "value_lr", "value_norm", "hard_rounds"):
             if not getattr(self, name) > 0:
                 raise EditError(f"rep.closed.{name}: {getattr(self, name)} is not positive")
         for name in ("spread", "text_weight", "hard_weight", "value_steps"):
@@ -199,11 +202,11 @@ def fit_detector(
     scatter.diagonal().add_(options.ridge * scatter.diagonal().mean())
     weight = _solve(scatter, middle - negatives / count)
     nearest = round(options.hard_share * sum(map(len, background.seen)))
-    if nearest and options.hard_weight:
+    for left in reversed(range(options.hard_rounds if nearest and options.hard_weight else 0)):
         hard = highest(background.seen, weight, nearest)
-        scatter.add_(square(hard), alpha=options.hard_weight / len(hard))
-        negatives, count = negatives + options.hard_weight * hard.mean(0), count + options.hard_weight
-        weight = _solve(scatter, middle - negatives / count)
+        whole = scatter.clone() if left else scatter  # as large as C: the last are added in place
+        whole.add_(square(hard), alpha=options.hard_weight / len(hard))
+        weight = _solve(whole, middle - (negatives + options.hard_weight * hard.mean(0)) / (count + options.hard_weight))
     weight = weight / ((middle - mean) @ weight)
     low = (mean @ weight).item()
     threshold = max(margin, tail_threshold(score(background.unseen, weight) - low, rate))

@@ -48,11 +48,11 @@ def layer_and_keys(direction, detectors=1, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("words", [0, 6])
-@pytest.mark.parametrize("hard", [0.0, 0.1])
+@pytest.mark.parametrize(("hard", "rounds"), [(0.0, 1), (0.1, 1), (0.1, 3)])
 @pytest.mark.parametrize("given_moment", [True, False])
-def test_direction_equals_the_formula(groups, direction, hard, given_moment, words):
+def test_direction_equals_the_formula(groups, direction, hard, rounds, given_moment, words):
     positives, negatives, text, moment = groups
-    options = replace(OPTIONS, hard_share=hard, spread=2.0)
+    options = replace(OPTIONS, hard_share=hard, hard_rounds=rounds, spread=2.0)
     background = Background.of(negatives, text, moment if given_moment else None, options)
     bare = normal(words, 6, 2 * direction)
     found = fit_detector(positives, background, options, 0.0, 0.01, words=bare)
@@ -71,10 +71,11 @@ def test_direction_equals_the_formula(groups, direction, hard, given_moment, wor
         ridge = options.ridge * torch.trace(scatter) / D * torch.eye(D, dtype=torch.float64)
     n = len(means)
     w = torch.linalg.inv(scatter + ridge) @ (middle - sum(means) / n)
-    if hard:
+    for _ in range(rounds if hard else 0):
         near = torch.stack(sorted(seen, key=lambda k: -(k @ w).item())[: round(hard * len(seen))])
-        scatter = scatter + options.hard_weight * sum(torch.outer(k, k) for k in near) / len(near)
-        w = torch.linalg.inv(scatter + ridge) @ (middle - (sum(means) + options.hard_weight * near.mean(0)) / (n + options.hard_weight))
+        met = options.hard_weight * sum(torch.outer(k, k) for k in near) / len(near)
+        behind = (sum(means) + options.hard_weight * near.mean(0)) / (n + options.hard_weight)
+        w = torch.linalg.inv(scatter + ridge + met) @ (middle - behind)
     low = mean @ w
     torch.testing.assert_close(found.weight, w / (middle @ w - low))
     scores = sorted(((text[len(seen) :] @ found.weight) - low / (middle @ w - low)).tolist())
@@ -261,7 +262,7 @@ def test_too_little_text_is_refused(direction):
     [
         *[("false_fire", 0.0), ("false_fire", 1.0), ("hard_share", 1.0), ("ridge", 0.0), ("strength", -1.0), ("strength", math.nan)],
         *[("spread", -0.1), ("margin", -0.1), ("margin", math.nan), ("margin_around", 1.1)],
-        *[("value_steps", -1), ("value_lr", 0.0), ("value_norm", math.nan)],
+        *[("value_steps", -1), ("value_lr", 0.0), ("value_norm", math.nan), ("hard_rounds", 0)],
     ],
 )
 def test_wrong_options_are_refused_by_name(name, value):
