@@ -81,7 +81,8 @@ def _trained(setting: Setting, base: str) -> RobustEditor:
     else:
         # Where a pathway is to be put around an edit other layers are edited than those in which the method alone answers most.
         folder = ROOT / "hparams" / ("D4S" if base == "D4S" else f"REP/{base}")
-        path = next(path for path in (folder / "bench-llama-layer1.yaml", folder / "bench-llama.yaml") if path.is_file())
+        path = folder / "bench-llama-layer1.yaml"
+        path = path if path.is_file() else folder / "bench-llama.yaml"
     hparams = load_hparams(str(path))
     if setting.model == "bench":
         hparams.model_name, hparams.rep.corpus = str(SHARED / "bench-llama"), str(SHARED / "data/wikitext2/valid.txt")

@@ -10,6 +10,7 @@ from easyedit_rep.editor import RobustEditor
 from easyedit_rep.errors import EditError
 from easyedit_rep.memory.need import GIB, estimate
 from easyedit_rep.pathway import RepConfig, RepLayer
+from easyedit_rep.pathway.closed import ClosedForm
 from easyedit_rep.pathway.training import PathwayTraining
 from easyedit_rep.rep_options import PathwayShape, RepOptions
 
@@ -45,6 +46,18 @@ def test_a_closed_form_pathway_takes_matrices_and_no_training(llama, make_hparam
     assert one == other
     assert one["pathway"] == 4 * (4 * 48 * 48 + 2 * 48 + 1), "detector, key and bias"
     assert one["keys of text"] == 4 * 120 * 48
+
+
+def test_more_rounds_of_mining_hold_one_more_matrix(llama, make_hparams):
+    once, again = (
+        estimate(
+            Anatomy(llama),
+            make_hparams(rep=RepOptions(pathway=PathwayShape(kind="closed"), closed=ClosedForm(hard_rounds=rounds))),
+            batch=False,
+        )["pathway"]
+        for rounds in (1, 3)
+    )
+    assert again - once == 4 * 48 * 48
 
 
 @pytest.mark.parametrize("kind", ["paper", "closed"])
