@@ -33,9 +33,9 @@ from easyedit_rep.hparams import load_hparams
 from easyedit_rep.memory.keys import read_token_keys
 from easyedit_rep.memory.tokens import locate
 from easyedit_rep.pathway import RepConfig, RepLayer
-from easyedit_rep.pathway.closed import solve_layer
 from easyedit_rep.pathway.examples import Examples, read_training_keys
 from easyedit_rep.pathway.ordinary import read_text
+from easyedit_rep.pathway.solve import solve_layer
 from easyedit_rep.queries.neighbours import Neighbours
 from easyedit_rep.rep_options import RepOptions
 from easyedit_rep.unedited import PARAGRAPH

@@ -14,12 +14,13 @@ from ..memory.keys import read_outputs
 from ..memory.tokens import locate
 from ..memory.values import ValueConfig
 from ..methods.base import BaseEdit, Memory
-from .closed import ClosedForm, pathway_layers, solve_layer
+from .closed import ClosedForm, pathway_layers
 from .config import RepConfig
 from .examples import Examples, read_training_keys, rows_of
 from .layer import RepLayer, plus
 from .model import detached_state
 from .ordinary import OrdinaryKeys
+from .solve import solve_layer
 from .training import PathwayTraining, train_layer
 from .value_fit import ValueTexts, fit_value
 

@@ -9,8 +9,10 @@ from torch import nn
 
 from easyedit_rep.errors import EditError
 from easyedit_rep.pathway import RepConfig, RepLayer
-from easyedit_rep.pathway.closed import GAP, HELD_OUT, Background, ClosedForm, fit_detector, solve_layer
+from easyedit_rep.pathway.closed import ClosedForm
+from easyedit_rep.pathway.detectors import GAP, HELD_OUT, Background, fit_detector
 from easyedit_rep.pathway.ordinary import OrdinaryKeys
+from easyedit_rep.pathway.solve import solve_layer
 from easyedit_rep.pathway.training import TrainingKeys
 
 D = 24
