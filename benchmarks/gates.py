@@ -108,7 +108,9 @@ def main(
     settings: Annotated[list[str] | None, typer.Option("--set", help="block.option=value,…; a row for each, after the YAML's own.")] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Facts drawn by the seed; all if left out.")] = None,
     seed: Annotated[int, typer.Option(help="Which facts are drawn.")] = 0,
-    share: Annotated[float, typer.Option(min=0.1, max=0.9, help="Of the corpus's lines, that gates are made from.")] = 0.65,
+    share: Annotated[
+        float | None, typer.Option(min=0.1, max=0.9, help="Of the corpus's lines, that gates are made from without --text (0.65).")
+    ] = None,
     text: Annotated[Path | None, typer.Option(help="Another text to ask them at, one paragraph a line.")] = None,
     style: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or csv.")] = "terminal",
 ) -> None:
@@ -118,8 +120,10 @@ def main(
         raise EditError(f"{hparams}: wants rep.pathway.kind: closed, a text file as rep.corpus, and one layer")
     if text and text.resolve() == Path(h.rep.corpus).resolve():
         raise EditError(f"--text {text} is what the gates are made from: give another")
+    if text and share:
+        raise EditError(f"--share {share} cuts the corpus for want of another text, and --text is one: leave one of them out")
     lines = Path(h.rep.corpus).read_text(encoding="utf-8").splitlines(keepends=True)
-    cut = len(lines) if text else round(share * len(lines))
+    cut = len(lines) if text else round((share or 0.65) * len(lines))
     asked = text.read_text(encoding="utf-8").splitlines() if text else lines[cut:]
     held_out = [line.strip() for line in asked if line.strip() and not line.strip().startswith("=")]
     with tempfile.TemporaryDirectory() as folder:
