@@ -8,7 +8,7 @@ on it, and in one above hardly. The YAML's corpus is cut in two: gates are made 
 with `--text` they are made from all of it, as an edit's are, and asked at another text's. A token of the subject's name, in full, counts
 for no fire of its own gate. The other columns: percent of the facts' queries at one of whose name's tokens, in the edited prompt, the gate
 opens; and of their locality prompts at any of whose tokens it does, and should not. Settings of `closed` alone, margins before all, cost a
-fraction of the first row: what gates are made from is read once for those that stand side by side.
+fraction of the first row: what gates of one layer are made from is read once for those that stand side by side.
 """
 
 import random
@@ -33,7 +33,7 @@ from easyedit_rep.bench.compare import known_only
 from easyedit_rep.commands.bench import print_cells
 from easyedit_rep.datasets.records import load_records
 from easyedit_rep.evaluation.false_fires import mentions
-from easyedit_rep.hparams import load_hparams
+from easyedit_rep.hparams import REPHyperParams, load_hparams
 from easyedit_rep.memory.keys import read_token_keys
 from easyedit_rep.memory.tokens import locate
 from easyedit_rep.pathway import RepConfig, RepLayer
@@ -62,6 +62,11 @@ def changed(rep: RepOptions, changes: str) -> RepOptions:
         except (AttributeError, TypeError):
             raise EditError(f"--set {change}: rep has no option {path}") from None
     return rep
+
+
+def read_for(h: REPHyperParams) -> tuple[RepOptions, list[int]]:
+    """What the keys that gates are made from depend on: all of `rep` but how they are solved, and the layer, which `rep.closed` may say."""
+    return replace(h.rep, closed=ClosedForm()), h.pathway_layers
 
 
 @dataclass
@@ -156,11 +161,11 @@ def main(
         known = known_only(editor, load_records(data), Console(stderr=True).print)
         requests = random.Random(seed).sample(known, min(n or len(known), len(known)))
         table, changes = [], ["", *(settings or ())]
-        reps = zip(changes, (changed(h.rep, each) for each in changes), strict=True)
-        for _, same in groupby(reps, lambda pair: replace(pair[1], closed=ClosedForm())):  # keys are read once for all that share them
+        twins = [type(h)(**{**vars(h), "rep": changed(h.rep, each)}) for each in changes]
+        for _, same in groupby(zip(changes, twins, strict=True), lambda pair: read_for(pair[1])):
             names, alike = zip(*same, strict=True)
-            twin = RobustEditor(type(h)(**{**vars(h), "rep": alike[0]}), editor.model, editor.tok)
-            rows = measured(twin, [rep.closed for rep in alike], requests, held_out)
+            twin = RobustEditor(alike[0], editor.model, editor.tok)
+            rows = measured(twin, [each.rep.closed for each in alike], requests, held_out)
             table += [{"method": name or hparams.name, **row.cells()} for name, row in zip(names, rows, strict=True)]
         print_cells(pandas.DataFrame(table), style)
 
