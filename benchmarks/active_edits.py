@@ -4,9 +4,13 @@
         --data ../shared/data/rep/test.counterfact_llama2-7b.json
 
 All facts are asked at every length, since the first ten of a sequence may be easier than the first hundred; and without pathways too, since
-the edits themselves are forgotten as more follow. Records are written as sequences end; killed, the same command goes on.
+the edits themselves are forgotten as more follow. With `--text`, which must be another than gates are calibrated on (`rep.corpus`), it is
+also counted where in it the pathways of whole sequences of the greatest length open outside their subject's full name, in 10,000 tokens.
+Records are written as sequences end; killed, the same command goes on.
 """
 
+import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,17 +25,27 @@ from easyedit_rep.bench.journal import Journal
 from easyedit_rep.bench.runs import Editors, Run, choose, provenance
 from easyedit_rep.bench.sequences import NAMES
 from easyedit_rep.commands.bench import parse_numbers, print_cells
+from easyedit_rep.datasets.corpus import load_corpus
+from easyedit_rep.evaluation.false_fires import false_fires
 from easyedit_rep.evaluation.sequence import baseline, measure, summary
+from easyedit_rep.unedited import PARAGRAPH
 
 
-def left_of(editor: RobustEditor, requests: Sequence[EditRequest]) -> list[dict]:
-    """What all of `requests`, edited one after another, leave of each; the model is as it was before and afterwards."""
+def left_of(editor: RobustEditor, requests: Sequence[EditRequest], texts: Sequence[str] = ()) -> dict:
+    """What `requests`, edited one after another, leave of each, and where they open in `texts`; the model is unedited again afterwards."""
     before = baseline(editor.anatomy, editor.tok, requests)
     queries = [editor.queries(request) for request in requests]
     try:
+        subjects = {}
         for request, query in zip(requests, queries, strict=True):
-            editor.apply(request, queries=[query])
-        return measure(editor.anatomy, editor.tok, requests, before, queries)
+            edit = editor.apply(request, queries=[query])
+            subjects |= dict.fromkeys(edit.pathway_names, request.subject)
+        found = {"rows": measure(editor.anatomy, editor.tok, requests, before, queries)}
+        if texts and subjects:
+            opened = false_fires(editor.model, editor.tok, texts, sys.maxsize, PARAGRAPH, subjects)
+            most = sorted(((subjects[name], count) for name, count in opened.by_pathway.items()), key=lambda item: -item[1])[:5]
+            found["fires"] = {"tokens": opened.tokens, "fires": opened.fires, "most": dict(most)}
+        return found
     finally:
         editor.ledger.undo_all()
 
@@ -40,10 +54,13 @@ def table(records: Sequence[dict]) -> pandas.DataFrame:
     """Means in percent for every method and length."""
     rows = []
     for method, length in dict.fromkeys((r["method"], r["active"]) for r in records):
-        found = [row for r in records if (r["method"], r["active"]) == (method, length) for row in r["rows"]]
+        sequences = [r for r in records if (r["method"], r["active"]) == (method, length)]
+        found = [row for r in sequences for row in r["rows"]]
         means = {NAMES[name]: "–" if value is None else f"{value:.1f}" for name, value in summary(found).items()}
-        rows.append({"method": method, "active": str(length), "facts": str(len(found)), **means})
-    return pandas.DataFrame(rows)
+        rates = [1e4 * r["fires"]["fires"] / r["fires"]["tokens"] for r in sequences if "fires" in r]
+        fires = {"fires": f"{sum(rates) / len(rates):.2f}"} if rates else {}
+        rows.append({"method": method, "active": str(length), "facts": str(len(found)), **means, **fires})
+    return pandas.DataFrame(rows).fillna("–")
 
 
 def main(
@@ -52,10 +69,12 @@ def main(
     active: Annotated[str, typer.Option(help="Edits in a sequence, separated by commas.")] = "1,10,100",
     n: Annotated[int, typer.Option(min=1, help="Facts.")] = 100,
     seed: Annotated[int, typer.Option(help="Which facts, and their order; also the edits' seed.")] = 0,
+    text: Annotated[Path | None, typer.Option(help="Ordinary text, one paragraph a line, to count false fires in.")] = None,
     out: Annotated[Path, typer.Option(help="The journal.")] = Path("results/active_edits.jsonl"),
 ) -> None:
     """Edit the same facts in sequences of several lengths and show what is left of them."""
     lengths, editors = parse_numbers("--active", active), Editors()
+    texts = list(load_corpus(text).shuffled(seed)) if text else []
     runs, made_with = {}, {}
     for path in hparams:
         run = Run(path, data, seed, n)
@@ -63,7 +82,11 @@ def main(
         method = editor.hparams.rep.base + "+REP" * editor.hparams.rep.pathways
         if method in runs:
             raise EditError(f"--hparams {path}: {runs[method].hparams} is {method} too: give one of them")
+        if text and editor.hparams.rep.corpus and Path(editor.hparams.rep.corpus).resolve() == text.resolve():
+            raise EditError(f"--text {text} is what the gates of {path} are calibrated on: give another text")
         runs[method], made_with[method] = run, provenance(run, editor)
+        if text:
+            made_with[method]["text"] = hashlib.sha256(text.read_bytes()).hexdigest()
     with Journal(out, made_with) as journal:
         done = {(r["method"], r["active"], r["start"]) for r in journal.records}
         for method, run in runs.items():
@@ -71,8 +94,8 @@ def main(
             facts = [request for _, request in choose(run, editor, Console(stderr=True).print)]
             tasks = [(method, length, start) for length in lengths for start in range(0, len(facts), length)]
             for _, length, start in tqdm([task for task in tasks if task not in done], desc=method):
-                rows = left_of(editor, facts[start : start + length])
-                journal.add([{"method": method, "active": length, "start": start, "rows": rows}])
+                found = left_of(editor, facts[start : start + length], texts if length == max(lengths) else ())
+                journal.add([{"method": method, "active": length, "start": start, **found}])
         print_cells(table(journal.records), "terminal")
 
 
