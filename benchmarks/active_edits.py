@@ -9,7 +9,6 @@ also counted where in it the pathways of whole sequences of the greatest length 
 Records are written as sequences end; killed, the same command goes on.
 """
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +25,8 @@ from easyedit_rep.bench.runs import Editors, Run, choose, provenance
 from easyedit_rep.bench.sequences import NAMES
 from easyedit_rep.commands.bench import parse_numbers, print_cells
 from easyedit_rep.datasets.corpus import load_corpus
-from easyedit_rep.evaluation.false_fires import false_fires
+from easyedit_rep.evaluation.false_fires import false_fires, refuse_own_text
 from easyedit_rep.evaluation.sequence import baseline, measure, summary
-from easyedit_rep.unedited import PARAGRAPH
 
 
 def left_of(editor: RobustEditor, requests: Sequence[EditRequest], texts: Sequence[str] = ()) -> dict:
@@ -42,9 +40,9 @@ def left_of(editor: RobustEditor, requests: Sequence[EditRequest], texts: Sequen
             subjects |= dict.fromkeys(edit.pathway_names, request.subject)
         found = {"rows": measure(editor.anatomy, editor.tok, requests, before, queries)}
         if texts and subjects:
-            opened = false_fires(editor.model, editor.tok, texts, sys.maxsize, PARAGRAPH, subjects)
-            most = sorted(((subjects[name], count) for name, count in opened.by_pathway.items()), key=lambda item: -item[1])[:5]
-            found["fires"] = {"tokens": opened.tokens, "fires": opened.fires, "most": dict(most)}
+            opened = false_fires(editor.model, editor.tok, texts, sys.maxsize, subjects=subjects)
+            most = {subjects[name]: count for name, count in opened.most(5)}
+            found["fires"] = {"tokens": opened.tokens, "fires": opened.fires, "most": most}
         return found
     finally:
         editor.ledger.undo_all()
@@ -74,7 +72,8 @@ def main(
 ) -> None:
     """Edit the same facts in sequences of several lengths and show what is left of them."""
     lengths, editors = parse_numbers("--active", active), Editors()
-    texts = list(load_corpus(text).shuffled(seed)) if text else []
+    corpus = load_corpus(text) if text else None
+    texts = list(corpus.shuffled(seed)) if corpus else []
     runs, made_with = {}, {}
     for path in hparams:
         run = Run(path, data, seed, n)
@@ -82,11 +81,11 @@ def main(
         method = editor.hparams.rep.base + "+REP" * editor.hparams.rep.pathways
         if method in runs:
             raise EditError(f"--hparams {path}: {runs[method].hparams} is {method} too: give one of them")
-        if text and editor.hparams.rep.corpus and Path(editor.hparams.rep.corpus).resolve() == text.resolve():
-            raise EditError(f"--text {text} is what the gates of {path} are calibrated on: give another text")
-        runs[method], made_with[method] = run, provenance(run, editor)
         if text:
-            made_with[method]["text"] = hashlib.sha256(text.read_bytes()).hexdigest()
+            refuse_own_text(text, editor.hparams.rep.corpus)
+        runs[method], made_with[method] = run, provenance(run, editor)
+        if corpus:
+            made_with[method]["text"] = corpus.digest
     with Journal(out, made_with) as journal:
         done = {(r["method"], r["active"], r["start"]) for r in journal.records}
         for method, run in runs.items():

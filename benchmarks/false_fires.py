@@ -9,7 +9,6 @@ paragraphs that name no edited subject anywhere are counted apart.
 """
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +17,12 @@ import typer
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from easyedit_rep import EditError, RobustEditor
+from easyedit_rep import RobustEditor
 from easyedit_rep.bench.compare import known_only
+from easyedit_rep.bench.runs import draw
 from easyedit_rep.datasets.corpus import load_corpus
 from easyedit_rep.datasets.records import load_records
-from easyedit_rep.evaluation.false_fires import false_fires
+from easyedit_rep.evaluation.false_fires import false_fires, refuse_own_text
 from easyedit_rep.hparams import load_hparams
 
 
@@ -37,12 +37,11 @@ def main(
 ) -> None:
     """Count the tokens of TEXT at which any of N active pathways opens."""
     h = load_hparams(str(hparams))
-    if h.rep.corpus and Path(h.rep.corpus).resolve() == text.resolve():
-        raise EditError(f"{text} is what the gates are calibrated on: give another text")
+    refuse_own_text(text, h.rep.corpus)
     h.rep = replace(h.rep, seed=seed)
     editor, console = RobustEditor.from_hparams(h), Console()
     known = known_only(editor, load_records(data), console.print)
-    chosen = random.Random(seed).sample(known, min(n, len(known)))
+    chosen = draw(known, seed, n)
     # Subjects edited twice would only be counted twice.
     chosen = list({request.subject: request for request in chosen}.values())
     edits = [editor.robustify(editor.base_edit(request)) for request in tqdm(chosen, desc="editing", unit="fact")]
@@ -54,7 +53,6 @@ def main(
     named = [request.subject.casefold() for request in chosen]
     elsewhere = [paragraph for paragraph in texts if not any(name in paragraph.casefold() for name in named)]
     apart = false_fires(editor.model, editor.tok, elsewhere, tokens) if elsewhere else None
-    worst = sorted(found.by_pathway.items(), key=lambda item: -item[1])[:5]
     row = {
         "edits": len(edits),
         "tokens": found.tokens,
@@ -62,7 +60,7 @@ def main(
         "fires": found.fires,
         "fires_per_10000_tokens": round(found.per_10_000, 3),
         "where_no_subject_is_named": None if apart is None else round(apart.per_10_000, 3),
-        "most": {subjects[name]: count for name, count in worst if count},
+        "most": {subjects[name]: count for name, count in found.most(5) if count},
         "seconds_per_pathway": round(sum(edit.seconds["pathway"] for edit in edits) / len(edits), 3),
     }
     console.print_json(json.dumps(row, ensure_ascii=False))

@@ -11,7 +11,6 @@ opens; and of their locality prompts at any of whose tokens it does, and should 
 fraction of the first row: what gates of one layer are made from is read once for those that stand side by side.
 """
 
-import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -30,9 +29,10 @@ from tqdm.auto import tqdm
 
 from easyedit_rep import EditError, EditRequest, RobustEditor
 from easyedit_rep.bench.compare import known_only
+from easyedit_rep.bench.runs import draw
 from easyedit_rep.commands.bench import print_cells
 from easyedit_rep.datasets.records import load_records
-from easyedit_rep.evaluation.false_fires import mentions
+from easyedit_rep.evaluation.false_fires import mentions, refuse_own_text
 from easyedit_rep.hparams import REPHyperParams, load_hparams
 from easyedit_rep.memory.keys import read_token_keys
 from easyedit_rep.memory.tokens import locate
@@ -145,8 +145,8 @@ def main(
     h = load_hparams(str(hparams))
     if h.rep.pathway.kind != "closed" or len(h.pathway_layers) != 1 or not h.rep.corpus:
         raise EditError(f"{hparams}: wants rep.pathway.kind: closed, a text file as rep.corpus, and one layer")
-    if text and text.resolve() == Path(h.rep.corpus).resolve():
-        raise EditError(f"--text {text} is what the gates are made from: give another")
+    if text:
+        refuse_own_text(text, h.rep.corpus)
     if text and share:
         raise EditError(f"--share {share} cuts the corpus for want of another text, and --text is one: leave one of them out")
     lines = Path(h.rep.corpus).read_text(encoding="utf-8").splitlines(keepends=True)
@@ -159,7 +159,7 @@ def main(
         h.stats_dir, h.rep = None, replace(h.rep, corpus=str(path))
         editor = RobustEditor.from_hparams(h)
         known = known_only(editor, load_records(data), Console(stderr=True).print)
-        requests = random.Random(seed).sample(known, min(n or len(known), len(known)))
+        requests = draw(known, seed, n)
         table, changes = [], ["", *(settings or ())]
         twins = [type(h)(**{**vars(h), "rep": changed(h.rep, each)}) for each in changes]
         for _, same in groupby(zip(changes, twins, strict=True), lambda pair: read_for(pair[1])):

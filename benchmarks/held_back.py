@@ -14,13 +14,14 @@ import typer
 from rich.console import Console
 
 from easyedit_rep import EditError
-from easyedit_rep.bench.runs import Editors, Run, choose
+from easyedit_rep.bench.runs import Editors, Run, choose, draw
 from easyedit_rep.commands.bench import parse_numbers
+from easyedit_rep.datasets.sources import read_table
 
 
 def main(
     hparams: Annotated[Path, typer.Option(help="A YAML of the model that must know the facts.")],
-    data: Annotated[Path, typer.Option(help="A JSON list of facts.")],
+    data: Annotated[Path, typer.Option(help="A file of facts, one a record.")],
     seeds: Annotated[str, typer.Option(help="Of the draws, separated by commas.")] = "0,1,2",
     n: Annotated[int, typer.Option(min=1, help="Facts in each draw.")] = 100,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("results/held_back.json"),
@@ -28,10 +29,10 @@ def main(
     """Write the records of DATA that the model knows and none of the draws holds."""
     console = Console(stderr=True)
     editor = Editors()(Run(hparams, data, 0))
-    known = choose(Run(hparams, data, 0), editor, console.print)
-    drawn = {i for seed in parse_numbers("--seeds", seeds) for i, _ in choose(Run(hparams, data, seed, n), editor, lambda _said: None)}
-    records = json.loads(data.read_text(encoding="utf-8"))
-    left = [records[i] for i in sorted(i for i, _ in known if i not in drawn)]
+    known = sorted(i for i, _ in choose(Run(hparams, data, 0), editor, console.print))
+    drawn = {i for seed in parse_numbers("--seeds", seeds) for i in draw(known, seed, n)}
+    records = read_table(data).rows
+    left = [records[i] for i in known if i not in drawn]
     if not left:
         raise EditError(f"the draws hold all {len(known)} known facts of {data}: draw fewer with --n")
     out.parent.mkdir(parents=True, exist_ok=True)

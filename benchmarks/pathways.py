@@ -7,7 +7,6 @@ Records are written as they come, one journal a process; killed, the same comman
 the folder.
 """
 
-import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 from easyedit_rep import EditError, EditRequest, RobustEditor
 from easyedit_rep.bench.compare import known_only, summarise
 from easyedit_rep.bench.journal import Journal, read_journal
+from easyedit_rep.bench.runs import draw
 from easyedit_rep.bench.show import print_whole, table
 from easyedit_rep.datasets.records import load_records
 from easyedit_rep.evaluation.robustness import evaluate, finish_locality
@@ -116,7 +116,7 @@ def main(
     h.rep = replace(h.rep, seed=seed, queries=replace(h.rep.queries, negative_count=negatives))
     editor, console = RobustEditor.from_hparams(h), Console()
     known = list(enumerate(known_only(editor, load_records(data), console.print)))
-    chosen = random.Random(seed).sample(known, min(n or len(known), len(known)))[part::of]
+    chosen = draw(known, seed, n)[part::of]
     path = out / f"{hparams.parent.name}-seed{seed}-{part}of{of}.jsonl"
     editors = {name: varied(editor, name) for name in names}
     with Journal(path, {"hparams": h.record(), "data": data.name}) as journal:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
@@ -26,6 +27,7 @@ from .compare import Setting, compare_one, known_only
 from .journal import Journal
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,12 @@ def choose(run: Run, editor: RobustEditor, tell: Callable[[str], object] = log.i
         indexed = [(i, request) for i, request in indexed if id(request) in kept]
     if not indexed:
         raise EditError(f"no fact of {run.data} is known to {editor.hparams.model_name}: pass --all to edit them anyway")
-    return random.Random(run.seed).sample(indexed, len(indexed) if run.n is None else min(run.n, len(indexed)))
+    return draw(indexed, run.seed, run.n)
+
+
+def draw(facts: Sequence[T], seed: int, n: int | None = None) -> list[T]:
+    """`n` of `facts`, or all if it is None or they are fewer, in the order in which `seed` draws them."""
+    return random.Random(seed).sample(facts, len(facts) if n is None else min(n, len(facts)))
 
 
 class Editors:

@@ -1,6 +1,5 @@
 """`easyedit-rep edit --save`: edits made to be kept, all in one model and one folder."""
 
-import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ SHARE = 10
 def edit_and_save(hparams: "REPHyperParams", requests: "Sequence[EditRequest]", folder: Path, n: int, known: bool) -> None:
     """Edit `n` of `requests`, drawn by the hyper-parameters' seed, and keep them in `folder`."""
     from ..bench.compare import known_only
+    from ..bench.runs import draw
     from ..editor import RobustEditor
 
     editor = RobustEditor.from_hparams(hparams)
@@ -30,7 +30,7 @@ def edit_and_save(hparams: "REPHyperParams", requests: "Sequence[EditRequest]", 
         requests = known_only(editor, requests, Console().print)
     if not requests:
         raise EditError("no fact is known to the model: pass --all to edit them anyway")
-    keep(editor, random.Random(hparams.rep.seed).sample(requests, min(n, len(requests))), folder)
+    keep(editor, draw(requests, hparams.rep.seed, n), folder)
 
 
 def keep(editor: "RobustEditor", requests: "Sequence[EditRequest]", folder: Path) -> None:

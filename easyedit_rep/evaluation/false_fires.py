@@ -1,6 +1,7 @@
 """Where pathways act in ordinary text: each token that does not name their subject in full is a false fire."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,20 @@ class FalseFires(NamedTuple):
     def per_10_000(self) -> float:
         """False fires in 10,000 tokens."""
         return 1e4 * self.fires / self.tokens
+
+    def most(self, n: int) -> list[tuple[str, int]]:
+        """The `n` pathways that open at most tokens, with how many, the first ones first."""
+        return sorted(self.by_pathway.items(), key=lambda item: -item[1])[:n]
+
+
+def refuse_own_text(text: Path, corpus: str | None) -> None:
+    """What the gates are made from tells nothing of where they open elsewhere.
+
+    Raises:
+        EditError: `text` is `rep.corpus`.
+    """
+    if corpus and Path(corpus).resolve() == text.resolve():
+        raise EditError(f"{text} is what the gates are calibrated on: give another text")
 
 
 @torch.no_grad()
