@@ -73,16 +73,16 @@ def random_model(name: str, device: torch.device, dtype: torch.dtype) -> nn.Modu
     return model.to(dtype).eval()
 
 
-def _trained(setting: Setting, base: str) -> RobustEditor:
+def _trained(setting: Setting, base: str, alone: bool) -> RobustEditor:
     if setting.model == "demo":
         path = HPARAMS.with_name(f"{base.lower().replace('-', '_')}.yaml")
     elif not SHARED.is_dir():
         raise EditError(f"the bench model is not here ({SHARED}): take --model demo, or a random one ({', '.join(SHAPES)})")
     else:
-        # Where a pathway is to be put around an edit other layers are edited than those in which the method alone answers most.
+        # For an edit with a pathway other layers are edited than those in which the method alone answers most.
         folder = ROOT / "hparams" / ("D4S" if base == "D4S" else f"REP/{base}")
         path = folder / "bench-llama-layer1.yaml"
-        path = path if path.is_file() else folder / "bench-llama.yaml"
+        path = path if alone and path.is_file() else folder / "bench-llama.yaml"
     hparams = load_hparams(str(path))
     if setting.model == "bench":
         hparams.model_name, hparams.rep.corpus = str(SHARED / "bench-llama"), str(SHARED / "data/wikitext2/valid.txt")
@@ -115,10 +115,11 @@ def diagonal_covariance(size: int, device: torch.device, seed: int) -> Covarianc
     return Covariance(moment.to(device), 10 * size)
 
 
-def editor_of(setting: Setting, base: str = "ROME") -> RobustEditor:
-    """An editor that has read all it wants of the unedited model: contexts, C, ordinary text."""
+def editor_of(setting: Setting, base: str = "ROME", alone: bool = True) -> RobustEditor:
+    """An editor that has read all it wants of the unedited model: contexts, C, ordinary text; of the bench model in the layers in which the
+    method `alone` answers most, or else in those of the YAML that is recommended for pathways."""
     if setting.model not in SHAPES:
-        editor = _trained(setting, base)
+        editor = _trained(setting, base, alone)
         editor.memory  # noqa: B018
         return editor
     editor = _random(setting, base)

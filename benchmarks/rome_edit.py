@@ -49,7 +49,12 @@ def floor_of(editor: RobustEditor, request: EditRequest, dtype: torch.dtype) -> 
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    editor = editor_of(setting, "ROME")
+    yield _case(setting, editor_of(setting, "ROME"))
+    if setting.model == "bench":
+        yield _case(setting, editor_of(setting, "ROME", alone=False))
+
+
+def _case(setting: Setting, editor: RobustEditor) -> Case:
     facts, steps = _slowest(editor, facts_of(setting, POOL), setting.n or 5)
     other = twin(editor, setting) if setting.easyedit else None
 
@@ -77,8 +82,9 @@ def cases(setting: Setting) -> Iterator[Case]:
     targets = {"native": 6.0} if setting.dtype == torch.float32 else {"native": 15.0}
     if setting.device.type == "cuda":
         targets = {"native + REP": 20.0}
-    yield Case(
-        f"one ROME edit, {setting.model}, {name_of(setting.dtype)}, {min(steps)} to {max(steps)} steps",
+    (layer,) = editor.hparams.layers
+    return Case(
+        f"one ROME edit in layer {layer}, {setting.model}, {name_of(setting.dtype)}, {min(steps)} to {max(steps)} steps",
         ways,
         "EasyEdit" if other is not None else "native",
         compare,

@@ -87,7 +87,7 @@ class RepOptions:
         seed: of contexts, queries and training.
         value_cache: folder where optimised values are kept for later runs (native engine).
         v_dtype: `bfloat16`: v* is optimised with the frozen weights rounded to it; v*, Adam, the residual stream and the losses keep their
-            precision. Default: the model's own dtype.
+            precision. A CPU without bfloat16 instructions takes many times as long. Default: the model's own dtype.
         cuda_graphs: on a GPU, record one step of v*'s optimisation and replay it: what launching its kernels costs is paid once.
         statistics_device: where C is kept and solved with: `cpu`, or `model`, the edited layer's device, which takes 16 D² bytes a layer
             there (1.9 GB for Llama-2-7B).
